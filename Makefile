@@ -1,0 +1,56 @@
+# Two commands do all of their own set-up: `make demo` and `make test`.
+# Everything is installed into .venv, in the versions of constraints.txt.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# Without build isolation, so that builds too see the versions below; the
+# build of mmcv, and parts of mmengine, need pkg_resources (setuptools < 81).
+PIP := $(BIN)/python -m pip install --disable-pip-version-check \
+	--no-build-isolation -c constraints.txt
+SOURCES := setup.cfg pyproject.toml constraints.txt
+
+.PHONY: demo test fuzz lint setup clean
+
+demo: $(VENV)/.demo-ready
+	$(BIN)/mmpartinit demo
+
+test: $(VENV)/.test-ready
+	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/.test-ready
+	MMPARTINIT_HYPOTHESIS=nightly $(BIN)/python -m pytest tests/test_fuzz.py
+
+lint: $(VENV)/.test-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+setup: $(VENV)/.test-ready
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/.tools-ready: constraints.txt
+	@echo '--- creating $(VENV) with $(PYTHON)'
+	$(PYTHON) -m venv $(VENV) || { echo 'No virtual environment could be \
+	made: is python3-venv installed? Or name a Python: \
+	make PYTHON=/path/to/python3.11'; exit 1; }
+	$(PIP) -q setuptools wheel
+	@touch $@
+
+$(VENV)/.demo-ready: $(VENV)/.tools-ready $(SOURCES)
+	@echo '--- installing PyTorch, MMEngine and what the demo needs'
+	$(PIP) -q -e '.[openmmlab,demo]' || { echo 'Installing failed: the \
+	lines above say what; is the package registry reachable?'; exit 1; }
+	@touch $@
+
+$(VENV)/.test-ready: $(VENV)/.demo-ready
+	@echo '--- installing mmcv: built from source once, about 15 minutes on'
+	@echo '    two cores; after that pip has the wheel in its cache'
+	$(PIP) -q ninja psutil
+	$(PIP) mmcv || { echo 'Building mmcv failed: it needs a C++ compiler \
+	and the Python headers (Debian: apt install build-essential \
+	python3-dev).'; exit 1; }
+	@echo '--- installing mmdet and the test tools'
+	$(PIP) -q -e '.[openmmlab,demo,mmdet,test]' || { echo 'Installing \
+	failed: the lines above say what.'; exit 1; }
+	@touch $@
