@@ -1,0 +1,316 @@
+"""Path patterns, and the tree of names in a model that they select from.
+
+A path is a dotted name as ``named_modules()`` and ``named_parameters()`` give
+it, without the prefixes of wrappers. In a pattern, ``*`` stands for one
+segment or a part of one, ``?`` for one character, ``[34]`` for one of these
+characters, ``{a,b}`` for either word and ``**`` for any number of segments,
+none included.
+"""
+
+import difflib
+import fnmatch
+import re
+from bisect import bisect_left
+from functools import lru_cache
+from typing import Dict, Iterable, List, NamedTuple, Tuple, Union
+
+import torch.nn as nn
+from mmengine.model import is_model_wrapper
+from torch import Tensor
+
+_MAGIC = re.compile(r'[*?\[]')
+# Modules that torch puts around another one, by the name under which they
+# keep it: torch.compile, activation checkpointing, FSDP.
+_WRAPPED_AS = (
+    '_orig_mod',
+    '_checkpoint_wrapped_module',
+    '_fsdp_wrapped_module',
+)
+
+
+class PathError(ValueError):
+    """A pattern that cannot be read."""
+
+
+def parse_pattern(pattern: str) -> List[Tuple[str, ...]]:
+    """Split a pattern into the plain patterns that it stands for.
+
+    Args:
+        pattern (str): For example ``'backbone.layer{3,4}.**.se'``.
+
+    Returns:
+        list[tuple[str, ...]]: The segments of each alternative, braces gone.
+
+    Raises:
+        PathError: If the pattern is empty or broken, with what to write
+            instead.
+    """
+    if not pattern:
+        raise PathError(
+            'the path is empty; write the dotted name of a module '
+            "or parameter, or '**' for the whole model"
+        )
+    alternatives = []
+    for plain in _expand_braces(pattern):
+        segments = tuple(plain.split('.'))
+        for segment in segments:
+            _check_segment(segment, plain)
+        alternatives.append(segments)
+    return alternatives
+
+
+def _check_segment(segment: str, pattern: str) -> None:
+    if not segment:
+        raise PathError(
+            f'{pattern!r} has an empty segment: a dot at an end, '
+            'or two in a row'
+        )
+    if any(char.isspace() for char in segment):
+        raise PathError(f'{pattern!r} has a space in it')
+    if '**' in segment and segment != '**':
+        raise PathError(
+            f'`**` stands for whole segments, so it cannot be a '
+            f'part of {segment!r}; write `*` there'
+        )
+    rest = re.sub(r'\[!?\]?[^\]]*\]', '', segment)
+    if '[' in rest or ']' in rest:
+        raise PathError(f'unbalanced square bracket in {segment!r}')
+
+
+def _expand_braces(pattern: str) -> List[str]:
+    start = pattern.find('{')
+    if start < 0:
+        if '}' in pattern:
+            raise PathError(f'`}}` without `{{` in {pattern!r}')
+        return [pattern]
+    depth, commas = 0, [start]
+    for end in range(start, len(pattern)):
+        depth += {'{': 1, '}': -1}.get(pattern[end], 0)
+        if depth == 0:
+            break
+        if depth == 1 and pattern[end] == ',':
+            commas.append(end)
+    else:
+        raise PathError(f'`{{` without `}}` in {pattern!r}')
+    if len(commas) == 1:
+        raise PathError(
+            f'{pattern[start : end + 1]!r} names no alternatives: write '
+            '`{a,b}` for words, `[2-4]` for one of several characters'
+        )
+    words = [pattern[i + 1 : j] for i, j in zip(commas, commas[1:] + [end])]
+    return [
+        pattern[:start] + expanded
+        for word in words
+        for expanded in _expand_braces(word + pattern[end + 1 :])
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _segment_regex(segment: str) -> 're.Pattern':
+    return re.compile(fnmatch.translate(segment))
+
+
+class Slot(NamedTuple):
+    """One entry of the model's state dict and where it hangs."""
+
+    name: str
+    owner: nn.Module
+    key: str
+    tensor: Tensor
+
+
+class ModelTree:
+    """Modules and parameters of a model, by path, in order of appearance.
+
+    Nodes are numbered so that what lies under node ``i`` is the range
+    ``i + 1`` to ``ends[i]``; the state dict's entries under it are
+    ``slots[first_slot[i]:last_slot[i]]``. Wrappers (DDP, FSDP,
+    ``torch.compile``, activation checkpointing) are stepped through.
+
+    Args:
+        model (nn.Module): The model, wrapped or not. It is only read.
+
+    Attributes:
+        paths (list[str]): Path of each node; the model itself is ``''``.
+        nodes (list[nn.Module | nn.Parameter]): The node itself.
+        slots (list[Slot]): Parameters and persistent buffers.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.paths: List[str] = []
+        self.names: List[str] = []
+        self.nodes: List[Union[nn.Module, nn.Parameter]] = []
+        self.ends: List[int] = []
+        self.slots: List[Slot] = []
+        self.first_slot: List[int] = []
+        self.last_slot: List[int] = []
+        self._walk(model, '', '')
+        self.index: Dict[str, int] = {
+            path: i for i, path in enumerate(self.paths)
+        }
+        # A module that hangs in several places counts as the first of them.
+        first: Dict[int, int] = {}
+        self.canonical: List[int] = [
+            first.setdefault(id(node), i) for i, node in enumerate(self.nodes)
+        ]
+        self._by_name: Dict[str, List[int]] = {}
+        self._found: Dict[Tuple[str, ...], List[int]] = {}
+
+    # `_parameters`, `_buffers` and `_modules` are read directly: the public
+    # iterators either skip shared tensors, or cost several walks.
+    def _walk(self, module: nn.Module, path: str, name: str) -> None:
+        module = unwrap(module)
+        number = self._open(module, path, name)
+        prefix = path + '.' if path else ''
+        slots = self.slots
+        for key, tensor in module._parameters.items():
+            if tensor is not None:
+                child = self._open(tensor, prefix + key, key)
+                slots.append(Slot(prefix + key, module, key, tensor))
+                self._close(child)
+        if module._buffers:
+            for key, tensor in module._buffers.items():
+                if (
+                    tensor is not None
+                    and key not in module._non_persistent_buffers_set
+                ):
+                    slots.append(Slot(prefix + key, module, key, tensor))
+        for key, child in module._modules.items():
+            if child is not None:
+                self._walk(child, prefix + key, key)
+        self._close(number)
+
+    def _open(self, node, path: str, name: str) -> int:
+        self.paths.append(path)
+        self.names.append(name)
+        self.nodes.append(node)
+        self.ends.append(0)
+        self.first_slot.append(len(self.slots))
+        self.last_slot.append(0)
+        return len(self.paths) - 1
+
+    def _close(self, number: int) -> None:
+        self.ends[number] = len(self.paths)
+        self.last_slot[number] = len(self.slots)
+
+    def slots_under(self, number: int) -> List[Slot]:
+        """Entries of the state dict at and under a node."""
+        return self.slots[self.first_slot[number] : self.last_slot[number]]
+
+    def select(self, alternatives: Iterable[Tuple[str, ...]]) -> List[int]:
+        """Numbers of the nodes that any of the parsed patterns names."""
+        found = set()
+        for segments in alternatives:
+            found.update(self._descend(segments))
+        return sorted({self.canonical[i] for i in found})
+
+    def outermost(self, numbers: Iterable[int]) -> List[int]:
+        """Drop the nodes that lie under another one of them."""
+        kept: List[int] = []
+        for number in sorted(numbers):
+            if not kept or number >= self.ends[kept[-1]]:
+                kept.append(number)
+        return kept
+
+    def _descend(self, segments: Tuple[str, ...]) -> List[int]:
+        """Nodes that the segments lead to from the root, shared prefixes of
+        patterns walked once.
+        """
+        if not segments:
+            return [0]
+        if segments not in self._found:
+            *head, last = segments
+            if last == '**':
+                # Everything below matches too; its outermost nodes say it.
+                numbers = self.outermost(self._descend(tuple(head)))
+            elif head and head[-1] == '**':
+                numbers = self._below(self._descend(tuple(head)), last)
+            else:
+                numbers = self._children(self._descend(tuple(head)), last)
+            self._found[segments] = numbers
+        return self._found[segments]
+
+    def _children(self, parents: List[int], segment: str) -> List[int]:
+        if not _MAGIC.search(segment):
+            paths = (self.paths[i] for i in parents)
+            children = (
+                path + '.' + segment if path else segment for path in paths
+            )
+            return [self.index[c] for c in children if c in self.index]
+        matches = _segment_regex(segment).match
+        found = []
+        for parent in parents:
+            child, end = parent + 1, self.ends[parent]
+            while child < end:
+                if matches(self.names[child]):
+                    found.append(child)
+                child = self.ends[child]
+        return found
+
+    def _below(self, parents: List[int], segment: str) -> List[int]:
+        if not self._by_name:
+            for number, name in enumerate(self.names):
+                self._by_name.setdefault(name, []).append(number)
+        if _MAGIC.search(segment):
+            matches = _segment_regex(segment).match
+            names = [name for name in self._by_name if matches(name)]
+        else:
+            names = [segment] if segment in self._by_name else []
+        found = []
+        for parent in parents:
+            for name in names:
+                numbers = self._by_name[name]
+                found += numbers[
+                    bisect_left(numbers, parent + 1) : bisect_left(
+                        numbers, self.ends[parent]
+                    )
+                ]
+        return found
+
+    def nearest(self, pattern: str, count: int = 3) -> List[str]:
+        """Existing paths that a pattern without a match may have meant.
+
+        First those that differ by left-out segments (``se`` for
+        ``backbone.layer1.0.se``), then those spelled alike.
+
+        Args:
+            pattern (str): A pattern that selects nothing.
+            count (int): How many paths to give at most.
+
+        Returns:
+            list[str]: Paths, the nearest first; empty if nothing is near.
+        """
+        near: List[str] = []
+        for segments in parse_pattern(pattern):
+            loose: List[str] = []
+            for segment in segments:
+                loose += [segment] if segment == '**' else ['**', segment]
+            near += [self.paths[i] for i in self.select([tuple(loose)])]
+        if not near:
+            depth = pattern.count('.')
+            similar = {
+                path: None
+                for path in self.paths
+                if path and abs(path.count('.') - depth) <= 1
+            }
+            near = difflib.get_close_matches(
+                pattern, list(similar)[:5000], n=count, cutoff=0.5
+            )
+        return list(dict.fromkeys(near))[:count]
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """Step through the wrappers around a module."""
+    while True:
+        children = module._modules
+        inner = None
+        if 'module' in children and is_model_wrapper(module):
+            inner = children['module']
+        elif len(children) == 1:
+            inner = next(
+                (children[name] for name in _WRAPPED_AS if name in children),
+                None,
+            )
+        if inner is None:
+            return module
+        module = inner

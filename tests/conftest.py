@@ -1,0 +1,40 @@
+import os
+import uuid
+
+# mmengine 0.10 cannot read its own checkpoints with torch 2.6 and later
+# otherwise, so that nobody on that pair resumes without it. It is torch's own
+# switch for trusted files, and the tests make theirs.
+os.environ.setdefault('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from mmengine.registry import DefaultScope
+
+import mmpartinit  # noqa: F401  (registers the hook)
+
+torch.set_num_threads(2)
+settings.register_profile(
+    'default',
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    'nightly', settings.get_profile('default'), max_examples=2500
+)
+settings.load_profile(os.environ.get('MMPARTINIT_HYPOTHESIS', 'default'))
+
+
+@pytest.fixture
+def work_dir(tmp_path):
+    """A folder for a Runner; its name is the name of the experiment, of which
+    MMEngine keeps one logger each."""
+    return tmp_path / f'run_{uuid.uuid4().hex}'
+
+
+@pytest.fixture(autouse=True)
+def no_scope_left():
+    """Runners leave their default scope behind."""
+    yield
+    DefaultScope._instance_dict.clear()

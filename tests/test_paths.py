@@ -1,0 +1,235 @@
+"""Path patterns: what they select, and what is said where they do not."""
+
+import fnmatch
+from typing import List
+
+import pytest
+import torch.nn as nn
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
+    checkpoint_wrapper,
+)
+from toy import ToyModel
+
+from mmpartinit.paths import ModelTree, PathError, parse_pattern
+
+
+def select(model: nn.Module, pattern: str) -> List[str]:
+    tree = ModelTree(model)
+    numbers = tree.outermost(tree.select(parse_pattern(pattern)))
+    return [tree.paths[number] for number in numbers]
+
+
+@pytest.mark.parametrize(
+    'pattern, expected',
+    [
+        ('head', ['head']),
+        ('head.weight', ['head.weight']),
+        ('backbone.gamma', ['backbone.gamma']),
+        (
+            'backbone.layer1.*.se',
+            ['backbone.layer1.0.se', 'backbone.layer1.1.se'],
+        ),
+        ('backbone.layer[2-9].0.se', ['backbone.layer2.0.se']),
+        ('backbone.layer[!1].0.se', ['backbone.layer2.0.se']),
+        (
+            'backbone.layer?.1.bn',
+            ['backbone.layer1.1.bn', 'backbone.layer2.1.bn'],
+        ),
+        (
+            'backbone.layer{1,2}.1.{se,bn}',
+            [
+                'backbone.layer1.1.bn',
+                'backbone.layer1.1.se',
+                'backbone.layer2.1.bn',
+                'backbone.layer2.1.se',
+            ],
+        ),
+        (
+            'backbone.{stem,layer1.{0,1}.bn}.bias',
+            [
+                'backbone.stem.bias',
+                'backbone.layer1.0.bn.bias',
+                'backbone.layer1.1.bn.bias',
+            ],
+        ),
+        ('backbone.*m*', ['backbone.gamma', 'backbone.stem']),
+        (
+            '**.layer2.**.fc1',
+            [
+                'backbone.layer2.0.se.fc1',
+                'backbone.layer2.1.se.fc1',
+            ],
+        ),
+        ('neck.**.down', ['neck.adapter.down']),
+        # outermost only: what lies below a match is not a match of its own
+        ('**.head.**', ['head']),
+        ('backbone.**', ['backbone']),
+        ('**', ['']),
+        # no substrings
+        ('back', []),
+        ('layer1', []),
+        ('se', []),
+        ('head.weight.x', []),
+        # buffers are no targets
+        ('backbone.layer1.0.bn.running_mean', []),
+    ],
+)
+def test_pattern_selects_outermost_matches(pattern, expected):
+    assert select(ToyModel(), pattern) == expected
+
+
+@pytest.mark.parametrize(
+    'pattern, words',
+    [
+        ('', 'is empty'),
+        ('a..b', 'empty segment'),
+        ('.a', 'empty segment'),
+        ('a.', 'empty segment'),
+        ('a b', 'space'),
+        ('a**.b', 'whole segments'),
+        ('layer[34', 'square bracket'),
+        ('layer34]', 'square bracket'),
+        ('layer{3,4', '`{` without `}`'),
+        ('layer3,4}', '`}` without `{`'),
+        ('layer{3}', 'no alternatives'),
+        ('layer{1..3}', 'no alternatives'),
+    ],
+)
+def test_broken_pattern_is_refused(pattern, words):
+    with pytest.raises(PathError, match=words.replace('{', r'\{')):
+        parse_pattern(pattern)
+
+
+# --- against a slow, obvious matcher
+
+
+def matches(segments: List[str], names: List[str]) -> bool:
+    if not segments:
+        return not names
+    if segments[0] == '**':
+        return any(
+            matches(segments[1:], names[i:]) for i in range(len(names) + 1)
+        )
+    return (
+        bool(names)
+        and fnmatch.fnmatchcase(names[0], segments[0])
+        and matches(segments[1:], names[1:])
+    )
+
+
+def slow_select(model: nn.Module, pattern: str) -> List[str]:
+    paths = [name for name, _ in model.named_modules()]
+    paths += [name for name, _ in model.named_parameters()]
+    found = {
+        path
+        for path in paths
+        if matches(pattern.split('.'), path.split('.') if path else [])
+    }
+
+    def below(path: str) -> bool:
+        return any(
+            path != other and (path.startswith(other + '.') or not other)
+            for other in found
+        )
+
+    return sorted(path for path in found if not below(path))
+
+
+names = st.sampled_from(['a', 'b', 'ab', 'a1', 'b2'])
+
+
+@st.composite
+def module_trees(draw, depth=4):
+    module = nn.Linear(1, 1) if draw(st.booleans()) else nn.Module()
+    if depth:
+        for name in draw(st.lists(names, max_size=3, unique=True)):
+            module.add_module(name, draw(module_trees(depth=depth - 1)))
+    return module
+
+
+segment = st.one_of(
+    names,
+    st.sampled_from(['*', '**', 'a*', '*1', '?', '[ab]', 'a[!b]', 'weight']),
+)
+
+
+@given(module_trees(), st.lists(segment, min_size=1, max_size=5))
+def test_selection_equals_the_obvious_matcher(model, segments):
+    pattern = '.'.join(segments)
+    assert sorted(select(model, pattern)) == slow_select(model, pattern)
+
+
+@given(
+    st.lists(segment, min_size=1, max_size=2),
+    st.lists(names, min_size=2, max_size=3),
+)
+def test_braces_are_the_union_of_their_words(segments, words):
+    stem = '.'.join(segments)
+    in_braces = parse_pattern(f'{stem}.x{{{",".join(words)}}}')
+    one_by_one = [parse_pattern(f'{stem}.x{word}')[0] for word in words]
+    assert in_braces == one_by_one
+
+
+# --- nearest names
+
+
+@pytest.mark.parametrize(
+    'pattern, nearest',
+    [
+        ('se', 'backbone.layer1.0.se'),
+        ('layer1.*.se', 'backbone.layer1.0.se'),
+        ('backbone.layer1.se', 'backbone.layer1.0.se'),
+        ('backbone.layr1.0.se', 'backbone.layer1.0.se'),
+        ('neck.adaptor', 'neck.adapter'),
+        ('heed', 'head'),
+    ],
+)
+def test_nearest_name_comes_first(pattern, nearest):
+    assert ModelTree(ToyModel()).nearest(pattern)[0] == nearest
+
+
+def test_nothing_near_is_no_name():
+    assert ModelTree(ToyModel()).nearest('zzzzzz.qqqqqq') == []
+
+
+# --- wrappers and shared modules
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [nn.DataParallel, checkpoint_wrapper, 'torch.compile'],
+    ids=['DataParallel', 'activation checkpointing', 'torch.compile'],
+)
+def test_wrappers_never_show(wrap):
+    import torch
+
+    wrap = torch.compile if wrap == 'torch.compile' else wrap
+    plain, wrapped = ToyModel(), ToyModel()
+    wrapped.backbone.layer1[0] = wrap(wrapped.backbone.layer1[0])
+    wrapped = wrap(wrapped)
+    expected, found = ModelTree(plain), ModelTree(wrapped)
+    assert found.paths == expected.paths
+    assert [s.name for s in found.slots] == list(plain.state_dict())
+
+
+def test_a_module_in_two_places_is_one_match_under_its_first_name():
+    model = nn.ModuleDict({'a': nn.Linear(2, 2)})
+    model['b'] = model['a']
+    assert select(model, '*') == ['a']
+    assert select(model, 'b') == ['a']
+
+
+def test_slots_are_the_state_dict():
+    model = ToyModel()
+    tree = ModelTree(model)
+    assert [slot.name for slot in tree.slots] == list(model.state_dict())
+    under = tree.slots_under(tree.index['backbone.layer1.0.bn'])
+    assert [slot.name.rsplit('.')[-1] for slot in under] == [
+        'weight',
+        'bias',
+        'running_mean',
+        'running_var',
+        'num_batches_tracked',
+    ]
