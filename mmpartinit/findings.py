@@ -1,0 +1,205 @@
+"""What the user should see in a plan or in its outcome.
+
+Each function looks for one kind of finding; ``docs/en/report.md`` explains
+every code.
+"""
+
+from typing import Dict, Iterable, List, Optional, Sequence, Set
+
+import torch.nn as nn
+from torch import Tensor
+
+from .paths import Slot
+from .report import Finding, group_names
+from .rules import Rule, layer_names, nearest
+
+
+def _finding(level: str, code: str, text: str, names: List[str]) -> Finding:
+    listed = f':\n{group_names(names)}' if names else ''
+    return Finding(level, code, text + listed, names)
+
+
+def uncovered(
+    slots: Sequence[Slot], covered: Set[int], loaded: Set[int]
+) -> List[Finding]:
+    """New tensors that no rule covers, beside loaded ones."""
+    parts = {_part(slot) for slot in slots if id(slot.tensor) in loaded}
+    names = [
+        slot.name
+        for slot in slots
+        if _part(slot) in parts
+        and id(slot.tensor) not in loaded
+        and id(slot.tensor) not in covered
+        # Many checkpoints lack these counters, and MMEngine never minds.
+        and slot.key != 'num_batches_tracked'
+    ]
+    if not names:
+        return []
+    return [
+        _finding(
+            'warning',
+            'uncovered',
+            f'{len(names)} tensors that no checkpoint supplied and no rule '
+            "covers keep what the model's own code gave them",
+            names,
+        )
+    ]
+
+
+def nothing_to_do(
+    rule: Rule, matched: Sequence, new: int, kept: List[str]
+) -> List[Finding]:
+    """Rules that act on nothing, or leave loaded tensors alone."""
+    if not matched:
+        return [
+            _finding(
+                'note',
+                'no-match',
+                f'{rule} is optional and matches nothing in this model',
+                [],
+            )
+        ]
+    if not new:
+        return [
+            _finding(
+                'warning',
+                'nothing-new',
+                f'{rule} does nothing: a checkpoint supplied all that it '
+                'names (overwrite=True would write over that)',
+                kept,
+            )
+        ]
+    if kept:
+        return [
+            _finding(
+                'note',
+                'kept',
+                f'{rule} leaves {len(kept)} loaded tensors as they are',
+                kept,
+            )
+        ]
+    return []
+
+
+def unused_layers(rule: Rule, modules: Iterable[nn.Module]) -> List[Finding]:
+    """Names in ``layer`` that no module answers to."""
+    asked = []
+    for item in rule.init_cfg:
+        layer = item.cfg.get('layer') or []
+        asked += [layer] if isinstance(layer, str) else layer
+    if not asked:
+        return []
+    there = {
+        name
+        for module in modules
+        for child in module.modules()
+        for name in layer_names(child)
+    }
+    findings = []
+    for name in dict.fromkeys(asked):
+        if name not in there:
+            hint = nearest(name, sorted(there))
+            findings.append(
+                _finding(
+                    # A name that is nearly right is a typo.
+                    'warning' if hint else 'note',
+                    'unused-layer',
+                    f'{rule} is for layer {name!r}, and there is none under '
+                    f'its matches{hint}',
+                    [],
+                )
+            )
+    return findings
+
+
+def rewritten(
+    slots: Sequence[Slot], written: Dict[int, List[int]]
+) -> List[Finding]:
+    """Tensors that more than one rule wrote."""
+    pairs: Dict[tuple, List[str]] = {}
+    for slot in slots:
+        rules = written.get(id(slot.tensor), [])
+        for earlier, later in zip(rules, rules[1:]):
+            pairs.setdefault((earlier, later), []).append(slot.name)
+    return [
+        _finding(
+            'note',
+            'rewritten',
+            f'rule {later} wrote {len(names)} tensors '
+            f'that rule {earlier} had written',
+            names,
+        )
+        for (earlier, later), names in pairs.items()
+    ]
+
+
+def overwritten(
+    slots: Sequence[Slot], written: Dict[int, List[int]], loaded: Set[int]
+) -> List[Finding]:
+    """Loaded tensors that a rule with ``overwrite=True`` wrote."""
+    names = [
+        slot.name
+        for slot in slots
+        if id(slot.tensor) in loaded and id(slot.tensor) in written
+    ]
+    if not names:
+        return []
+    return [
+        _finding(
+            'note',
+            'overwritten',
+            f'{len(names)} loaded tensors were '
+            'written over, as `overwrite` asks',
+            names,
+        )
+    ]
+
+
+def never_trained(
+    slots: Sequence[Slot],
+    written: Dict[int, List[int]],
+    optimized: Optional[Iterable[Tensor]],
+) -> List[Finding]:
+    """Parameters that were written and will keep these values."""
+    parameters = [
+        slot
+        for slot in slots
+        if id(slot.tensor) in written and isinstance(slot.tensor, nn.Parameter)
+    ]
+    frozen = [s.name for s in parameters if not s.tensor.requires_grad]
+    findings = []
+    if frozen:
+        findings.append(
+            _finding(
+                'warning',
+                'frozen',
+                f'{len(frozen)} written parameters have '
+                'requires_grad=False and will never train (a new module '
+                'inside `frozen_stages`?)',
+                frozen,
+            )
+        )
+    if optimized is None:
+        return findings
+    known = {id(tensor) for tensor in optimized}
+    left_out = [
+        s.name
+        for s in parameters
+        if s.tensor.requires_grad and id(s.tensor) not in known
+    ]
+    if left_out:
+        findings.append(
+            _finding(
+                'warning',
+                'not-optimized',
+                f'{len(left_out)} written '
+                'parameters are in no parameter group of the optimizer and '
+                'will never train',
+                left_out,
+            )
+        )
+    return findings
+
+
+def _part(slot: Slot) -> str:
+    return slot.name.split('.')[0]

@@ -1,0 +1,290 @@
+"""What rules do to a model: matches, order, seeds, errors, nothing else."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn as nn
+from hypothesis import given
+from hypothesis import strategies as st
+from toy import SE_ZERO, ToyModel, same, snapshot
+
+from mmpartinit import RuleError, init_modules, module_seed, plan_init
+
+NORMAL = dict(type='Normal', layer='Linear')
+SE = 'backbone.layer1.0.se'
+
+
+def changed(model, before):
+    after = model.state_dict()
+    return {name for name in after if not same(after[name], before[name])}
+
+
+# --- plan and apply are apart
+
+
+def test_planning_writes_nothing():
+    model = ToyModel()
+    before = snapshot(model)
+    plan = plan_init(model, [dict(path='backbone.**.se', init_cfg=NORMAL)])
+    assert [match.path for match in plan.matches] == [
+        f'backbone.layer{i}.{j}.se' for i in (1, 2) for j in (0, 1)
+    ]
+    assert changed(model, before) == set()
+    plan.apply(seed=1)
+    assert changed(model, before) == {
+        f'backbone.layer{i}.{j}.se.fc{k}.{key}'
+        for i in (1, 2)
+        for j in (0, 1)
+        for k in (1, 2)
+        for key in ('weight', 'bias')
+    }
+
+
+def test_a_rule_acts_on_its_outermost_matches_only():
+    model, other = ToyModel(), ToyModel()
+    other.load_state_dict(snapshot(model))
+    paths = ['backbone.layer1.0.se', 'backbone.layer1.0.**', 'backbone.layer1']
+    plan = plan_init(model, [dict(path=paths, init_cfg=NORMAL)])
+    assert [match.path for match in plan.matches] == ['backbone.layer1']
+    plan.apply(seed=1)
+    init_modules(
+        other, [dict(path='backbone.layer1', init_cfg=NORMAL)], seed=1
+    )
+    assert changed(model, snapshot(other)) == set()
+
+
+def test_a_later_rule_writes_over_an_earlier_one():
+    model = ToyModel()
+    every = dict(path='backbone.**.se', init_cfg=NORMAL)
+    init_modules(model, [every, SE_ZERO])
+    assert model.get_parameter(f'{SE}.fc2.weight').eq(0).all()
+    init_modules(model, [SE_ZERO, every])
+    assert model.get_parameter(f'{SE}.fc2.weight').ne(0).all()
+
+
+def test_an_optional_path_may_match_nothing():
+    model = ToyModel(new=False)
+    before = snapshot(model)
+    report = init_modules(model, [dict(SE_ZERO, optional=True)])
+    assert changed(model, before) == set()
+    assert [finding.code for finding in report.findings] == ['no-match']
+
+
+# --- seeds
+
+
+def test_values_do_not_depend_on_other_rules_or_modules():
+    """An ablation that adds a block leaves the rest as it was."""
+    rule = dict(path='backbone.**.se', init_cfg=NORMAL)
+    gamma = dict(path='backbone.gamma', init_cfg=dict(type='Normal'))
+    alone, among = ToyModel(), ToyModel()
+    among.load_state_dict(snapshot(alone))
+    among.backbone.layer1.append(nn.Linear(8, 8))
+    init_modules(alone, [rule], seed=2)
+    init_modules(
+        among,
+        [gamma, dict(path='backbone.layer1.2', init_cfg=NORMAL), rule],
+        seed=2,
+    )
+    for name, value in alone.backbone.layer2.state_dict().items():
+        assert same(value, among.backbone.layer2.state_dict()[name]), name
+
+
+def test_modules_and_seeds_give_different_values():
+    model, other = ToyModel(), ToyModel()
+    rule = dict(path='backbone.**.se', init_cfg=NORMAL)
+    init_modules(model, [rule], seed=2)
+    init_modules(other, [rule], seed=3)
+    weights = [
+        net.get_parameter(f'backbone.layer{i}.0.se.fc1.weight')
+        for net in (model, other)
+        for i in (1, 2)
+    ]
+    for i, weight in enumerate(weights):
+        assert not any(same(weight, w) for w in weights[i + 1 :])
+
+
+def test_the_nth_rule_on_a_path_draws_its_own_numbers():
+    model, other = ToyModel(), ToyModel()
+    rule = dict(path=f'{SE}.fc1', init_cfg=dict(type='Normal'))
+    init_modules(model, [rule, SE_ZERO, rule, rule], seed=2)
+    target = other.get_submodule(f'{SE}.fc1')
+    for n in (0, 1, 2):
+        torch.manual_seed(module_seed(2, f'{SE}.fc1', n))
+        nn.init.normal_(target.weight)
+        is_last = n == 2
+        assert (
+            same(model.get_parameter(f'{SE}.fc1.weight'), target.weight)
+            is is_last
+        )
+
+
+@given(st.integers(-(2**70), 2**70), st.text(), st.integers(0, 99))
+def test_module_seed_is_a_seed_for_torch_and_says_its_arguments(seed, path, n):
+    value = module_seed(seed, path, n)
+    assert 0 <= value < 2**63
+    torch.Generator().manual_seed(value)
+    assert value != module_seed(seed, path, n + 1)
+    assert value != module_seed(seed + 1, path, n)
+    assert value != module_seed(seed, path + 'x', n)
+
+
+def test_module_seed_never_changes():
+    """Values of published configs depend on it."""
+    assert module_seed(0, 'backbone.layer1.0.se') == 5151690869033398643
+
+
+def draw_everywhere(module):
+    if isinstance(module, nn.Linear):
+        module.weight.data.fill_(random.random() + np.random.rand())
+        module.bias.data.uniform_()
+
+
+def test_the_global_random_state_is_untouched_and_not_used():
+    rule = dict(path='head', init_cfg=dict(type='Apply', fn=draw_everywhere))
+    drawn = []
+    for start in (1, 2):
+        random.seed(start)
+        np.random.seed(start)
+        torch.manual_seed(start)
+        before = (random.getstate(), np.random.get_state()[1].tolist())
+        torch_before = torch.get_rng_state()
+        model = ToyModel()
+        torch.set_rng_state(torch_before)
+        init_modules(model, [rule], seed=9)
+        assert before == (random.getstate(), np.random.get_state()[1].tolist())
+        assert same(torch_before, torch.get_rng_state())
+        drawn.append(model.head.weight)
+    assert same(*drawn)
+
+
+def test_the_global_random_state_is_untouched_by_an_error():
+    def fail(module):
+        torch.rand(3), np.random.rand(), random.random()
+        raise KeyError('oh')
+
+    model = ToyModel()
+    before = torch.get_rng_state(), random.getstate()
+    rule = dict(path='head', init_cfg=dict(type='Apply', fn=fail))
+    with pytest.raises(RuleError, match='rule 0 .path .head.. at head: .*oh'):
+        init_modules(model, [rule])
+    assert same(before[0], torch.get_rng_state())
+    assert before[1] == random.getstate()
+
+
+# --- errors before anything is written
+
+
+@pytest.mark.parametrize(
+    'rule, words',
+    [
+        (dict(path='se', init_cfg=NORMAL), ['no module', SE]),
+        (dict(path=[SE, 'nekc'], init_cfg=NORMAL), ["'nekc'", 'neck']),
+        (
+            dict(path=SE, init_cfg=dict(NORMAL, layer='Conv2d')),
+            ["'Conv2d'", 'Linear (2)', 'LayerNorm (1)'],
+        ),
+        (
+            dict(path=SE, init_cfg=dict(NORMAL, layer='Liner')),
+            ["'Liner'", "did you mean 'Linear'"],
+        ),
+        (
+            dict(path=SE, init_cfg=[NORMAL, dict(NORMAL, layer=['A', 'B'])]),
+            ['init_cfg[1]', "['A', 'B']"],
+        ),
+        (
+            dict(path='backbone.gamma', init_cfg=NORMAL),
+            ['backbone.gamma is a parameter', 'leave `layer` out'],
+        ),
+        (
+            dict(
+                path='head',
+                init_cfg=dict(NORMAL, override=dict(name='fc')),
+            ),
+            ["names 'fc'", 'head has no such attribute'],
+        ),
+        (
+            dict(path='data_preprocessor', init_cfg=NORMAL),
+            ['data_preprocessor', 'no parameters'],
+        ),
+    ],
+)
+def test_a_rule_that_does_not_fit_the_model_is_refused(rule, words):
+    model = ToyModel()
+    before = snapshot(model)
+    with pytest.raises(RuleError) as info:
+        init_modules(model, [SE_ZERO, rule])
+    for word in ['rule 1', *words]:
+        assert word in str(info.value)
+    assert changed(model, before) == set()
+
+
+def test_all_that_does_not_fit_comes_in_one_error():
+    with pytest.raises(RuleError, match='2 problems') as info:
+        plan_init(
+            ToyModel(),
+            [
+                dict(path='nekc', init_cfg=NORMAL),
+                dict(path='head', init_cfg=dict(NORMAL, layer='Conv2d')),
+            ],
+        )
+    assert 'rule 0' in str(info.value) and 'rule 1' in str(info.value)
+
+
+def test_parameters_without_memory_are_refused_by_name():
+    with torch.device('meta'):
+        model = ToyModel()
+    with pytest.raises(RuleError, match=f'{SE}.fc2.weight.* meta device'):
+        plan_init(model, [SE_ZERO])
+    model = nn.Sequential(nn.LazyLinear(3))
+    with pytest.raises(RuleError, match='0.weight, 0.bias .*no shape yet'):
+        plan_init(model, [dict(path='0', init_cfg=dict(type='Normal'))])
+
+
+# --- errors in what came out
+
+
+def do_nothing(module):
+    pass
+
+
+def replace_weight(module):
+    module.weight = nn.Parameter(torch.ones(3, 8))
+
+
+def change_shape(module):
+    module.bias.data = torch.ones(5)
+
+
+@pytest.mark.parametrize(
+    'init_cfg, words',
+    [
+        (dict(type='Apply', fn=do_nothing), 'initialises nothing'),
+        (dict(type='Constant', val=float('inf')), 'not finite: head.weight'),
+        (dict(type='Constant', val=float('nan')), 'not finite: head.weight'),
+        (dict(type='Normal', std=-1.0), 'std >= 0.0'),
+        (dict(type='Apply', fn=replace_weight), 'replaced head.weight'),
+        (dict(type='Apply', fn=change_shape), 'the form of head.bias'),
+    ],
+)
+def test_a_useless_result_is_an_error(init_cfg, words):
+    model = ToyModel()
+    weight = model.head.weight
+    with pytest.raises(RuleError, match=words) as info:
+        init_modules(model, [SE_ZERO, dict(path='head', init_cfg=init_cfg)])
+    assert 'rule 1' in str(info.value)
+    assert model.head.weight is weight
+
+
+def zero_by_data(module):
+    module.bias.data.zero_()
+
+
+def test_writing_the_value_that_is_there_is_writing():
+    model = ToyModel()
+    nn.init.zeros_(model.head.bias)
+    rule = dict(path='head', init_cfg=dict(type='Apply', fn=zero_by_data))
+    report = init_modules(model, [rule])
+    assert report.rules[0].wrote == ['head.bias']
