@@ -1,0 +1,118 @@
+"""The hook: when to record, plan and apply in a Runner's life."""
+
+import os.path as osp
+import weakref
+from typing import Any, Dict, List, Optional, Sequence
+
+from mmengine.dist import broadcast_object_list, master_only
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from torch import Tensor
+
+from .loading import LoadRecorder
+from .plan import plan_rules
+from .report import InitReport
+from .rules import RuleError, parse_rules
+
+
+@HOOKS.register_module()
+class CustomModuleInitHook(Hook):
+    """Initialize the newly added modules of a pretrained model.
+
+    Once, when training starts: after ``init_weights()`` and ``load_from``,
+    before the first iteration. Tensors that a checkpoint supplied are left
+    alone. Not after a resume, not in ``val`` and ``test``.
+
+    Args:
+        modules (list[dict]): The rules. Keys of a rule: ``path`` (str or list
+            of str), ``init_cfg`` (dict or list of dict), ``overwrite`` (bool,
+            False), ``optional`` (bool, False).
+        seed (int, optional): What new values are drawn from, together with
+            each module's path. Defaults to None, the runner's seed.
+        report (bool): Whether to write ``init_report.json`` into the run's
+            log folder. Defaults to True.
+
+    Attributes:
+        report (InitReport, optional): What was done; None before that.
+
+    Raises:
+        RuleError: When built, with everything that is wrong with the rules by
+            themselves; when training starts, with what is wrong on the model.
+
+    Examples:
+        >>> custom_imports = dict(imports=['mmpartinit'])
+        >>> custom_hooks = [
+        ...     dict(
+        ...         type='CustomModuleInitHook',
+        ...         modules=[
+        ...             dict(
+        ...                 path='backbone.layer{3,4}.*.se',
+        ...                 init_cfg=dict(type='Kaiming', layer='Conv2d'))
+        ...         ])
+        ... ]
+    """
+
+    # Before the hooks that copy the model when training starts, such as
+    # mmdet's MeanTeacherHook.
+    priority = 'VERY_HIGH'
+
+    def __init__(
+        self,
+        modules: Sequence[Dict[str, Any]],
+        seed: Optional[int] = None,
+        report: bool = True,
+    ) -> None:
+        if seed is not None and (
+            isinstance(seed, bool) or not isinstance(seed, int)
+        ):
+            raise RuleError(f'`seed` must be an int or None, not {seed!r}')
+        if not isinstance(report, bool):
+            raise RuleError(f'`report` must be True or False, not {report!r}')
+        self.rules = parse_rules(modules)
+        self.seed = seed
+        self.write_report = report
+        self.report: Optional[InitReport] = None
+        self._recorder = LoadRecorder()
+        # From here on, because FlexibleRunner loads before `before_run`.
+        self._recorder.start()
+        weakref.finalize(self, self._recorder.stop)
+
+    def before_run(self, runner) -> None:
+        """Record what is loaded, if an earlier run ended that."""
+        if self.report is None:
+            self._recorder.start()
+
+    def before_train(self, runner) -> None:
+        """Initialize the new modules, once and at a fresh start only."""
+        self._recorder.stop()
+        if self.report is not None or runner.iter > 0:
+            return
+        plan = plan_rules(
+            runner.model, self.rules, self._recorder.names(runner.model)
+        )
+        self.report = plan.apply(self._seed(runner), _optimized(runner))
+        self._tell(runner)
+
+    def after_run(self, runner) -> None:
+        """Stop recording where no training followed."""
+        self._recorder.stop()
+
+    def _seed(self, runner) -> int:
+        seeds = [runner.seed if self.seed is None else self.seed]
+        broadcast_object_list(seeds)  # `diff_rank_seed`: rank 0's counts
+        return seeds[0]
+
+    @master_only
+    def _tell(self, runner) -> None:
+        runner.logger.info(f'Where the weights come from:\n{self.report}')
+        if self.write_report:
+            path = osp.join(runner.log_dir, 'init_report.json')
+            self.report.save(path)
+            runner.logger.info(f'The origin of each tensor: {path}')
+
+
+def _optimized(runner) -> List[Tensor]:
+    groups = runner.optim_wrapper.param_groups
+    # One list of groups, or one for each of several optimizers.
+    lists = groups.values() if isinstance(groups, dict) else [groups]
+    return [p for groups in lists for g in groups for p in g['params']]

@@ -1,0 +1,353 @@
+"""The hook in the real life of a Runner."""
+
+import random
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+import torch.nn as nn
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from mmengine.runner._flexible_runner import FlexibleRunner
+from toy import (
+    SE_ZERO,
+    ToyModel,
+    build_runner,
+    pretrained,
+    runner_cfg,
+    same,
+    snapshot,
+)
+
+from mmpartinit import CustomModuleInitHook, RuleError, init_modules
+
+SE = 'backbone.layer1.0.se'
+NORMAL = dict(
+    path='backbone.**.se', init_cfg=dict(type='Normal', layer='Linear')
+)
+
+
+@HOOKS.register_module()
+class Witness(Hook):
+    """Keeps the weights that the first iteration starts from."""
+
+    priority = 'LOWEST'
+
+    def __init__(self) -> None:
+        self.starts = []
+
+    def before_train(self, runner) -> None:
+        self.starts.append(snapshot(runner.model))
+
+
+def hooks(*modules, **others):
+    hook = dict(type='CustomModuleInitHook', modules=list(modules), **others)
+    return [hook, dict(type='Witness')]
+
+
+def find(runner, kind):
+    return next(hook for hook in runner.hooks if isinstance(hook, kind))
+
+
+def start_of(runner):
+    return find(runner, Witness).starts[-1]
+
+
+def report_of(runner):
+    return find(runner, CustomModuleInitHook).report
+
+
+def is_initialised(state):
+    return bool(
+        state[f'{SE}.fc2.weight'].eq(0).all()
+        and state[f'{SE}.fc2.bias'].eq(4).all()
+    )
+
+
+# --- once, and only when training starts
+
+
+def test_train_starts_from_the_initialised_values(work_dir):
+    runner = build_runner(work_dir, custom_hooks=hooks(SE_ZERO))
+    runner.train()
+    assert is_initialised(start_of(runner))
+    assert not is_initialised(runner.model.state_dict())  # it trained
+
+
+def test_pretrained_weights_come_first(work_dir, tmp_path):
+    state = pretrained(tmp_path / 'weights.pth')
+    runner = build_runner(
+        work_dir,
+        custom_hooks=hooks(SE_ZERO),
+        load_from=str(tmp_path / 'weights.pth'),
+    )
+    runner.train()
+    start = start_of(runner)
+    assert is_initialised(start)
+    for name, value in state.items():
+        assert same(start[name], value), name
+
+
+def test_test_and_val_initialise_nothing(work_dir):
+    runner = build_runner(work_dir, custom_hooks=hooks(SE_ZERO))
+    before = snapshot(runner.model)
+    runner.val()
+    runner.test()
+    assert report_of(runner) is None
+    for name, value in before.items():
+        assert same(runner.model.state_dict()[name], value), name
+
+
+def test_a_resumed_run_keeps_its_weights(work_dir):
+    build_runner(work_dir, custom_hooks=hooks(SE_ZERO)).train()
+    runner = build_runner(
+        work_dir,
+        custom_hooks=hooks(SE_ZERO),
+        resume=True,
+        train_cfg=dict(by_epoch=True, max_epochs=3),
+    )
+    runner.train()
+    trained = torch.load(work_dir / 'epoch_2.pth', weights_only=False)
+    for name, value in trained['state_dict'].items():
+        assert same(start_of(runner)[name], value), name
+    assert report_of(runner) is None
+    assert runner.iter == 6
+
+
+def test_resume_without_a_checkpoint_is_a_fresh_start(work_dir):
+    runner = build_runner(work_dir, custom_hooks=hooks(SE_ZERO), resume=True)
+    runner.train()
+    assert is_initialised(start_of(runner))
+
+
+def test_a_second_train_goes_on_with_the_weights_of_the_first(work_dir):
+    runner = build_runner(work_dir, custom_hooks=hooks(SE_ZERO))
+    runner.train()
+    report = report_of(runner)
+    runner.train_loop._epoch = runner.train_loop._iter = 0
+    trained = snapshot(runner.model)
+    runner.train()
+    assert report_of(runner) is report
+    for name, value in trained.items():
+        assert same(start_of(runner)[name], value), name
+
+
+ZERO = dict(type='Constant', val=0)
+
+
+def test_training_after_val_in_the_same_runner(work_dir, tmp_path):
+    state = pretrained(tmp_path / 'weights.pth')
+    runner = build_runner(
+        work_dir,
+        custom_hooks=hooks(NORMAL, dict(path='head', init_cfg=ZERO)),
+        load_from=str(tmp_path / 'weights.pth'),
+    )
+    runner.val()
+    runner.train()
+    assert same(start_of(runner)['head.weight'], state['head.weight'])
+    assert len(report_of(runner).rules[0].wrote) == 16
+
+
+def test_iteration_based_training(work_dir):
+    runner = build_runner(
+        work_dir,
+        custom_hooks=hooks(SE_ZERO),
+        train_cfg=dict(by_epoch=False, max_iters=2),
+        log_processor=dict(by_epoch=False),
+        default_hooks=dict(checkpoint=None),
+    )
+    runner.train()
+    assert is_initialised(start_of(runner))
+
+
+def test_flexible_runner(work_dir, tmp_path):
+    state = pretrained(tmp_path / 'weights.pth')
+    everything = dict(
+        path='**',
+        init_cfg=dict(type='Normal', layer=['Linear', 'BatchNorm1d']),
+    )
+    cfg = runner_cfg(
+        work_dir,
+        custom_hooks=hooks(everything, SE_ZERO),
+        load_from=str(tmp_path / 'weights.pth'),
+    )
+    runner = FlexibleRunner.from_cfg(Config(cfg))
+    runner.train()
+    assert is_initialised(start_of(runner))
+    for name, value in state.items():
+        assert same(start_of(runner)[name], value), name
+
+
+# --- seeds
+
+
+@pytest.mark.parametrize('seed', [None, 7])
+def test_the_seed_is_the_runners_unless_given(work_dir, seed):
+    runner = build_runner(work_dir, custom_hooks=hooks(NORMAL, seed=seed))
+    runner.train()
+    model = ToyModel()
+    init_modules(model, [NORMAL], seed=3 if seed is None else 7)
+    for name, value in model.state_dict().items():
+        if '.se.fc' in name:
+            assert same(start_of(runner)[name], value), name
+    assert report_of(runner).seed == (3 if seed is None else 7)
+
+
+def test_the_hook_leaves_the_random_state_as_it_was(work_dir):
+    states = []
+
+    @HOOKS.register_module(force=True)
+    class RandomState(Hook):
+        def before_train(self, runner):
+            numpy_state = np.random.get_state()[1].tolist()
+            states.append((random.getstate(), numpy_state))
+            states[-1] += (torch.get_rng_state().tolist(),)
+
+    around = [
+        dict(type='RandomState', priority=priority) for priority in (9, 11)
+    ]
+    build_runner(work_dir, custom_hooks=[*hooks(NORMAL), *around]).train()
+    assert states[0] == states[1]
+
+
+# --- errors
+
+
+def test_a_path_without_a_match_stops_before_the_first_iteration(work_dir):
+    rule = dict(path='se', init_cfg=dict(type='Constant', val=0))
+    runner = build_runner(work_dir, custom_hooks=hooks(rule))
+    before = snapshot(runner.model)
+    with pytest.raises(RuleError, match=SE):
+        runner.train()
+    assert runner.iter == 0
+    for name, value in runner.model.state_dict().items():
+        assert same(value, before[name]), name
+
+
+# --- configs
+
+
+def run_config(path, work_dir):
+    cfg = Config.fromfile(str(path))
+    base = runner_cfg(work_dir)
+    cfg.merge_from_dict({k: v for k, v in base.items() if k not in cfg})
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+def gate_init(module):
+    if isinstance(module, nn.Linear):
+        nn.init.constant_(module.weight, 0.25)
+
+
+def test_a_classic_config(work_dir, tmp_path):
+    path = tmp_path / 'classic.py'
+    path.write_text(
+        textwrap.dedent("""
+        custom_imports = dict(
+            imports=['mmpartinit', 'test_hook'], allow_failed_imports=False)
+        custom_hooks = [
+            dict(
+                type='CustomModuleInitHook',
+                modules=[
+                    dict(path='backbone.layer{1,2}.*.se',
+                         init_cfg=[
+                             dict(type='TruncNormal', layer='Linear', std=.02),
+                             dict(type='Constant', layer='LayerNorm', val=.5)
+                         ]),
+                    dict(path='backbone.**.se.fc2',
+                         init_cfg=dict(type='Constant', val=0., bias=4.)),
+                    dict(path=['backbone.gamma', 'head.bias'],
+                         init_cfg=dict(type='Constant', val=1e-6)),
+                    dict(path='neck.adapter',
+                         init_cfg=dict(type='InitWeights')),
+                    dict(path='head',
+                         init_cfg=dict(type='Apply', fn='test_hook.gate_init'))
+                ]),
+            dict(type='Witness')
+        ]
+    """)
+    )
+    runner = run_config(path, work_dir)
+    start = start_of(runner)
+    assert is_initialised(start)
+    assert start[f'{SE}.norm.weight'].eq(0.5).all()
+    assert start[f'{SE}.fc1.weight'].std() < 0.03
+    assert start['backbone.gamma'].eq(1e-6).all()
+    assert start['head.bias'].eq(1e-6).all()
+    assert start['neck.adapter.down.bias'].eq(0.5).all()
+    assert start['head.weight'].eq(0.25).all()
+
+
+def test_a_pure_python_config(work_dir, tmp_path):
+    path = tmp_path / 'pure.py'
+    path.write_text(
+        textwrap.dedent("""
+        from mmengine.model import ConstantInit, TruncNormalInit
+        from test_hook import Witness, gate_init
+        from toy import ToyModel
+
+        from mmpartinit import Apply, CustomModuleInitHook, InitWeights
+
+        model = dict(type=ToyModel)
+        custom_hooks = [
+            dict(
+                type=CustomModuleInitHook,
+                modules=[
+                    dict(path='backbone.**.se.fc1',
+                         init_cfg=dict(type=TruncNormalInit, std=.02)),
+                    dict(path='backbone.**.se.fc2',
+                         init_cfg=dict(type=ConstantInit, val=0., bias=4.)),
+                    dict(path='neck.adapter', init_cfg=dict(type=InitWeights)),
+                    dict(path='head', init_cfg=dict(type=Apply, fn=gate_init))
+                ]),
+            dict(type=Witness)
+        ]
+    """)
+    )
+    runner = run_config(path, work_dir)
+    start = start_of(runner)
+    assert is_initialised(start)
+    assert start[f'{SE}.fc1.weight'].std() < 0.03
+    assert start['neck.adapter.down.bias'].eq(0.5).all()
+    assert start['head.weight'].eq(0.25).all()
+
+
+def test_under_the_scope_of_mmdet(work_dir):
+    runner = build_runner(
+        work_dir,
+        default_scope='mmdet',
+        model=dict(type='ToyModel', _scope_='mmengine'),
+        custom_hooks=hooks(
+            SE_ZERO,
+            dict(path='neck.adapter', init_cfg=dict(type='InitWeights')),
+        ),
+    )
+    runner.train()
+    assert is_initialised(start_of(runner))
+    assert start_of(runner)['neck.adapter.down.bias'].eq(0.5).all()
+
+
+def test_ema_averages_start_from_the_initialised_values(work_dir):
+    ema = dict(type='EMAHook', momentum=0.5)
+    runner = build_runner(work_dir, custom_hooks=[ema, *hooks(SE_ZERO)])
+    averages = []
+
+    class AfterFirst(Hook):
+        def after_train_iter(self, runner, batch_idx, **kwargs):
+            hook = next(h for h in runner.hooks if hasattr(h, 'ema_model'))
+            if runner.iter == 0:
+                weights = snapshot(runner.model)
+                average = hook.ema_model.module.state_dict()
+                averages.append((weights, snapshot(hook.ema_model.module)))
+                assert average.keys() == weights.keys()
+
+    runner.register_hook(AfterFirst(), priority='LOWEST')
+    runner.train()
+    ((weights, average),) = averages
+    for name, value in weights.items():
+        assert same(average[name], value), name
