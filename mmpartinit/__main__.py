@@ -1,0 +1,7 @@
+"""``python -m mmpartinit``: the same as the ``mmpartinit`` command."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,72 @@
+"""The demo and the command, as processes."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+import mmpartinit
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, '-m', 'mmpartinit', *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
+
+
+def test_the_demo_shows_what_the_hook_is_for(tmp_path):
+    done = run('demo', '--seeds', '1', '--work-dir', str(tmp_path / 'demo'))
+    assert done.returncode == 0, done.stderr
+    line = re.search(r'seed 0: .*', done.stdout)[0]
+    plain, without, with_hook = map(float, re.findall(r'([\d.]+) %', line))
+    assert plain > 95
+    assert abs(plain - with_hook) <= 1
+    assert without < plain - 10
+    assert 'with SE, no hook' in done.stdout
+    figure = (tmp_path / 'demo' / 'accuracy.png').read_bytes()
+    assert figure.startswith(b'\x89PNG') and len(figure) > 10_000
+    assert str(tmp_path / 'demo' / 'accuracy.png') in done.stdout
+    # Three origins that add up to the whole state dict.
+    origins = re.search(
+        r'(\d+) tensors: (\d+) from checkpoint, (\d+) from rules, '
+        r'(\d+) from model',
+        done.stdout,
+    )
+    total, *parts = map(int, origins.groups())
+    assert (total, parts) == (116, [92, 24, 0])
+    report = re.search(r'(\S+init_report\.json)', done.stdout)[1]
+    assert len(json.loads(open(report).read())['tensors']) == total
+
+
+def test_the_command_says_its_version_and_how_to_use_it():
+    assert run('--version').stdout.split() == [
+        'mmpartinit',
+        mmpartinit.__version__,
+    ]
+    assert 'demo' in run('--help').stdout
+    wrong = run('demo', '--seeds', '0')
+    assert wrong.returncode == 2
+    assert '0 is less than 1' in wrong.stderr
+
+
+@pytest.mark.parametrize('package', ['mmengine', 'sklearn'])
+def test_a_missing_package_is_one_clear_sentence(package, tmp_path):
+    blocker = f"import sys; sys.modules['{package}'] = None; "
+    program = 'import mmpartinit.cli; sys.exit(mmpartinit.cli.main(["demo"]))'
+    done = subprocess.run(
+        [sys.executable, '-c', blocker + program],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=tmp_path,
+    )
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    extra = {'mmengine': 'openmmlab', 'sklearn': 'demo'}[package]
+    assert f"pip install 'mmpartinit[{extra}]'" in last
