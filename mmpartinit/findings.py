@@ -87,7 +87,8 @@ def unused_layers(rule: Rule, modules: Iterable[nn.Module]) -> List[Finding]:
     for item in rule.init_cfg:
         layer = item.cfg.get('layer') or []
         asked += [layer] if isinstance(layer, str) else layer
-    if not asked:
+    modules = list(modules)
+    if not asked or not modules:
         return []
     there = {
         name

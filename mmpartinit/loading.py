@@ -8,10 +8,10 @@ attached to a model, so that a copy of it carries nothing either.
 
 import weakref
 from contextlib import contextmanager
-from itertools import chain
-from typing import Any, Callable, Dict, Iterator, List, Set
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set
 
 import torch.nn as nn
+from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from .paths import ModelTree, Slot
@@ -123,17 +123,14 @@ def _replace_loading() -> Callable[[], None]:
         *args: Any,
         **kwargs: Any,
     ) -> None:
+        own = {**self._parameters, **self._buffers}
         original(self, state_dict, prefix, *args, **kwargs)
         keys = {
             key
-            for key, tensor in chain(
-                self._parameters.items(), self._buffers.items()
-            )
-            if tensor is not None
-            and prefix + key in state_dict
-            and not is_lazy(tensor)
-            and getattr(state_dict[prefix + key], 'shape', None)
-            == tensor.shape
+            for key, tensor in {**self._parameters, **self._buffers}.items()
+            if _fits(tensor, state_dict.get(prefix + key))
+            # Batch norm fills in its own counter where a checkpoint lacks it.
+            and state_dict[prefix + key] is not own.get(key)
         }
         if keys:
             for listener in _listeners:
@@ -147,3 +144,12 @@ def _replace_loading() -> Callable[[], None]:
 
     nn.Module._load_from_state_dict = load
     return restore
+
+
+def _fits(tensor: Optional[Tensor], value: Any) -> bool:
+    return (
+        isinstance(tensor, Tensor)
+        and not is_lazy(tensor)
+        and isinstance(value, Tensor)
+        and value.shape == tensor.shape
+    )

@@ -3,7 +3,7 @@
 import json
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 FORMAT_VERSION = 1
 
@@ -160,7 +160,7 @@ def group_names(names: Iterable[str], most: int = 10) -> str:
     """Names of tensors in a few lines, alike ones on one.
 
     ``layer1.0.se.fc1.weight`` and its like in other blocks become
-    ``layer*.*.se.fc*.{bias,weight} (24)``.
+    ``layer*.*.se.fc1.{bias,weight} (24)``.
 
     Args:
         names (Iterable[str]): State-dict names.
@@ -172,10 +172,9 @@ def group_names(names: Iterable[str], most: int = 10) -> str:
         pattern = re.sub(r'\d+', '*', parent)
         groups.setdefault(pattern, []).append((parent, leaf))
     lines = []
-    for pattern, members in groups.items():
-        parents = {parent for parent, _ in members}
+    for members in groups.values():
+        stem = _common([parent for parent, _ in members])
         leaves = sorted({leaf for _, leaf in members})
-        stem = parents.pop() if len(parents) == 1 else pattern
         tail = leaves[0] if len(leaves) == 1 else '{' + ','.join(leaves) + '}'
         count = f' ({len(members)})' if len(members) > 1 else ''
         lines.append((f'{stem}.{tail}' if stem else tail) + count)
@@ -183,3 +182,11 @@ def group_names(names: Iterable[str], most: int = 10) -> str:
         rest = len(lines) - most + 1
         lines = lines[: most - 1] + [f'and {rest} more such groups']
     return '\n'.join(f'  {line}' for line in lines)
+
+
+def _common(names: Sequence[str]) -> str:
+    """Names that differ in numbers only as one, ``*`` where they differ."""
+    pieces = zip(*(re.split(r'(\d+)', name) for name in names))
+    return ''.join(
+        column[0] if len(set(column)) == 1 else '*' for column in pieces
+    )

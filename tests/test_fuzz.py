@@ -1,0 +1,229 @@
+"""The promises, on random models, checkpoints, rules and ways to write.
+
+``make fuzz`` runs many examples; ``make test`` a few.
+"""
+
+import copy
+import random
+
+import numpy as np
+import torch
+import torch.nn as nn
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from mmengine.runner.checkpoint import load_state_dict
+from test_protection import STYLES
+from toy import same, snapshot
+
+from mmpartinit import RuleError, init_modules, plan_init, record_loads
+from mmpartinit.paths import ModelTree
+
+NAMES = ['a', 'b', 'se']
+LEAVES = [
+    lambda: nn.Linear(2, 3),
+    lambda: nn.Linear(3, 2, bias=False),
+    lambda: nn.Conv2d(2, 2, 1),
+    lambda: nn.BatchNorm1d(2),
+    lambda: nn.LayerNorm(2, elementwise_affine=False),
+    lambda: nn.Embedding(3, 2),
+    nn.ReLU,
+]
+
+
+@st.composite
+def models(draw):
+    """A tree of modules, some of them in two places, some weights tied."""
+    made = []
+
+    def build(depth):
+        if made and draw(st.integers(0, 7)) == 0:
+            return draw(st.sampled_from(made))  # shared
+        if not depth or draw(st.integers(0, 2)) == 0:
+            module = draw(st.sampled_from(LEAVES))()
+        else:
+            module = nn.Module()
+            children = st.lists(
+                st.sampled_from(NAMES), max_size=3, unique=True
+            )
+            for name in draw(children):
+                module.add_module(name, build(depth - 1))
+            if draw(st.booleans()):
+                module.gamma = nn.Parameter(torch.randn(2))
+            if draw(st.booleans()):
+                module.register_buffer('steps', torch.arange(3.0))
+                module.register_buffer('hidden', torch.ones(1), False)
+        made.append(module)
+        return module
+
+    torch.manual_seed(draw(st.integers(0, 99)))
+    model = nn.Module()
+    for name in NAMES:
+        model.add_module(name, build(3))
+    # Tie some weights of one shape.
+    slots = [s for s in ModelTree(model).slots if s.key == 'weight']
+    for slot in slots[1:]:
+        fits = slot.tensor.shape == slots[0].tensor.shape
+        if fits and draw(st.booleans()):
+            slot.owner.weight = slots[0].tensor
+    return model
+
+
+@st.composite
+def checkpoints(draw, model):
+    """Some of the model's tensors, some in another shape, and others."""
+    state = model.state_dict()
+    if not state:
+        return {}
+    keys = st.sampled_from(sorted(state))
+    checkpoint = {
+        key: torch.full_like(state[key], 0.5)
+        for key in draw(st.sets(keys, max_size=len(state)))
+    }
+    for key in draw(st.sets(keys, max_size=2)):
+        checkpoint[key] = torch.zeros(7, 7)
+    checkpoint['extra.weight'] = torch.zeros(2)
+    return checkpoint
+
+
+segments = st.sampled_from(
+    [*NAMES, '*', '**', '?', 'weight', 'gamma', '{a,b}']
+)
+paths = st.lists(segments, min_size=1, max_size=4).map('.'.join)
+
+
+@st.composite
+def rule_lists(draw):
+    rules = []
+    for _ in range(draw(st.integers(1, 3))):
+        style = draw(st.sampled_from(STYLES))
+        init_cfg = draw(
+            st.sampled_from(
+                [
+                    dict(type='Apply', fn=style),
+                    dict(type='Apply', fn=style),
+                    dict(type='Normal'),
+                    dict(type='Constant', val=2.0, bias=3.0),
+                    dict(type='Xavier', layer=['Linear', 'Conv2d']),
+                    dict(type='Normal', layer='Linear', bias=2),
+                ]
+            )
+        )
+        rules.append(
+            dict(
+                path=draw(paths),
+                init_cfg=init_cfg,
+                overwrite=draw(st.integers(0, 4)) == 0,
+                optional=True,
+            )
+        )
+    return rules
+
+
+def random_state():
+    numpy_state = np.random.get_state()[1].tobytes()
+    return random.getstate(), numpy_state, torch.get_rng_state().tolist()
+
+
+def aliases(model):
+    """Names of each tensor, by any of them."""
+    by_id = {}
+    for slot in ModelTree(model).slots:
+        by_id.setdefault(id(slot.tensor), set()).add(slot.name)
+    return {name: names for names in by_id.values() for name in names}
+
+
+@given(st.data())
+def test_the_promises_hold(data):
+    model = data.draw(models())
+    checkpoint = data.draw(checkpoints(model))
+    rules = data.draw(rule_lists())
+    seed = data.draw(st.integers(0, 5))
+    with record_loads(model) as recorded:
+        load_state_dict(model, checkpoint, logger='silent')
+    names = aliases(model)
+    fits = {
+        key
+        for key, value in checkpoint.items()
+        if key in names and value.shape == model.state_dict()[key].shape
+    }
+    loaded = set().union(*(names[key] for key in fits))
+    assert set().union(*(names[key] for key in recorded)) == loaded
+
+    before, state = snapshot(model), random_state()
+    twin = copy.deepcopy(model)
+    structure = [
+        (n, id(t)) for n, t in model.state_dict(keep_vars=True).items()
+    ]
+    try:
+        plan = plan_init(model, rules, loaded=recorded)
+    except RuleError:
+        assert random_state() == state
+        for name, value in model.state_dict().items():
+            assert same(value, before[name]), name
+        return
+    report = None
+    try:
+        report = plan.apply(seed)
+    except RuleError:
+        pass
+    after = model.state_dict()
+    assert random_state() == state
+    assert structure == [
+        (n, id(t)) for n, t in model.state_dict(keep_vars=True).items()
+    ]
+
+    may_write, must_keep = set(), set(loaded)
+    for match in plan.matches:
+        under = set().union(*(names[s.name] for s in match.new), set())
+        may_write |= under
+        if match.rule.overwrite:
+            must_keep -= under
+    for name in after:
+        if name in must_keep or name not in may_write:
+            assert same(after[name], before[name]), name
+    if report is None:
+        return
+
+    origins = {t.name: t for t in report.tensors}
+    assert list(origins) == list(after)
+    for name, value in after.items():
+        if not same(value, before[name]):
+            assert origins[name].origin == 'rule', name
+        elif name in loaded and origins[name].rule is None:
+            assert origins[name].origin == 'checkpoint', name
+        for other in names[name]:
+            assert origins[other].origin == origins[name].origin
+
+    # Styles write every parameter and float buffer of modules (a bare
+    # parameter is the weight of one).
+    for match in plan.matches:
+        if match.rule.init_cfg[0].cfg['type'] != 'Apply':
+            continue
+        for slot in match.new:
+            if slot.tensor.is_floating_point():
+                assert origins[slot.name].origin == 'rule', slot.name
+
+    again = init_modules(twin, rules, loaded=recorded, seed=seed)
+    assert again.to_dict() == report.to_dict()
+    for name, value in twin.state_dict().items():
+        assert same(value, after[name]), name
+
+
+@given(st.data())
+def test_a_rule_with_a_match_of_new_tensors_writes_them(data):
+    """The first test must not hold because nothing is ever written."""
+    model = data.draw(models())
+    paths_there = [p for p in ModelTree(model).paths if p]
+    path = data.draw(st.sampled_from(paths_there))
+    style = data.draw(st.sampled_from(STYLES))
+    rule = dict(path=path, init_cfg=dict(type='Apply', fn=style))
+    try:
+        plan = plan_init(model, [rule])
+    except RuleError as error:
+        assume('no parameters in there' not in str(error))
+        raise
+    names = {s.name for m in plan.matches for s in m.new}
+    floats = {n for n in names if model.state_dict()[n].is_floating_point()}
+    assume(floats)
+    report = plan.apply(1)
+    assert set(report.rules[0].wrote) == floats

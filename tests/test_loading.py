@@ -1,0 +1,290 @@
+"""Recording: the names of exactly those tensors that a checkpoint supplied."""
+
+import copy
+import gc
+import pickle
+import weakref
+
+import pytest
+import torch
+import torch.nn as nn
+from hypothesis import given
+from hypothesis import strategies as st
+from mmengine.hooks import EMAHook
+from mmengine.model import initialize
+from mmengine.runner import load_checkpoint
+from mmengine.runner.checkpoint import load_state_dict
+from toy import SE_ZERO, ToyModel, build_runner, pretrained
+
+from mmpartinit import init_modules, record_loads
+from mmpartinit.loading import LoadRecorder
+
+ORIGINAL = nn.Module._load_from_state_dict
+
+
+@pytest.fixture(autouse=True)
+def torch_is_as_it_was():
+    """After every test here; a later one would not notice."""
+    yield
+    gc.collect()
+    assert nn.Module._load_from_state_dict is ORIGINAL
+
+
+@pytest.fixture
+def weights(tmp_path):
+    path = tmp_path / 'weights.pth'
+    state = pretrained(path)
+    return str(path), state
+
+
+def by_torch(model, path, state):
+    model.load_state_dict(state, strict=False)
+
+
+def by_torch_assign(model, path, state):
+    model.load_state_dict(state, strict=False, assign=True)
+
+
+def by_mmengine(model, path, state):
+    load_state_dict(model, state)
+
+
+def by_file(model, path, state):
+    load_checkpoint(model, path)
+
+
+def by_pretrained(model, path, state):
+    initialize(model, dict(type='Pretrained', checkpoint=path))
+
+
+def by_parts(model, path, state):
+    for part in ('backbone', 'head'):
+        cfg = dict(type='Pretrained', checkpoint=path, prefix=part)
+        initialize(getattr(model, part), cfg)
+
+
+def in_a_wrapper(model, path, state):
+    nn.DataParallel(model).load_state_dict(
+        {f'module.{k}': v for k, v in state.items()}, strict=False
+    )
+
+
+@pytest.mark.parametrize(
+    'load',
+    [
+        by_torch,
+        by_torch_assign,
+        by_mmengine,
+        by_file,
+        by_pretrained,
+        by_parts,
+        in_a_wrapper,
+    ],
+)
+def test_every_way_to_load_is_recorded(weights, load):
+    model = ToyModel()
+    with record_loads(model) as loaded:
+        assert loaded == set()
+        load(model, *weights)
+        assert loaded == set(weights[1])
+    model.load_state_dict(model.state_dict())  # no longer recorded
+    assert loaded == set(weights[1])
+
+
+def test_a_part_alone(weights):
+    model = ToyModel()
+    with record_loads(model) as loaded:
+        cfg = dict(type='Pretrained', checkpoint=weights[0], prefix='head')
+        initialize(model.head, cfg)
+    assert loaded == {'head.weight', 'head.bias'}
+
+
+def test_a_tensor_of_another_shape_was_not_loaded():
+    model, other = ToyModel(), ToyModel()
+    other.head = nn.Linear(8, 5)
+    with record_loads(model) as loaded:
+        load_state_dict(model, other.state_dict())
+    assert set(other.state_dict()) - loaded == {'head.weight', 'head.bias'}
+
+
+class Renaming(nn.Module):
+    """Takes weights under an old name, as many models do."""
+
+    def __init__(self, by_hook):
+        super().__init__()
+        self.new = nn.Linear(2, 2)
+        if by_hook:
+            self._register_load_state_dict_pre_hook(self.rename)
+        self.by_hook = by_hook
+
+    def rename(self, state_dict, prefix, *args):
+        for key in list(state_dict):
+            if key.startswith(prefix + 'old.'):
+                new = key.replace(prefix + 'old.', prefix + 'new.')
+                state_dict[new] = state_dict.pop(key)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        if not self.by_hook:
+            self.rename(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+@pytest.mark.parametrize('by_hook', [True, False])
+@pytest.mark.parametrize('load', [by_torch, by_mmengine])
+def test_keys_that_the_model_renames(by_hook, load):
+    model = nn.Sequential(Renaming(by_hook))
+    state = {'0.old.weight': torch.ones(2, 2), '0.old.bias': torch.ones(2)}
+    with record_loads(model) as loaded:
+        load(model, None, state)
+    assert loaded == {'0.new.weight', '0.new.bias'}
+    assert model[0].new.weight.eq(1).all()
+
+
+def test_a_counter_that_batch_norm_fills_in_was_not_loaded():
+    model = nn.Sequential(nn.BatchNorm2d(2))
+    old = {k: v for k, v in model.state_dict().items() if 'num' not in k}
+    with record_loads(model) as loaded:
+        model.load_state_dict(old)
+    assert loaded == set(old)
+
+
+def test_names_are_those_without_wrappers(weights):
+    model = ToyModel()
+    model.backbone.layer1 = torch.compile(model.backbone.layer1)
+    with record_loads(nn.DataParallel(model)) as loaded:
+        model.load_state_dict(model.state_dict())
+    assert loaded == set(ToyModel().state_dict())
+
+
+def test_a_tensor_loaded_under_one_name_is_loaded_under_all():
+    model = nn.ModuleDict({'a': nn.Linear(2, 2), 'b': nn.Linear(2, 2)})
+    model['b'].weight = model['a'].weight
+    with record_loads(model) as loaded:
+        model.load_state_dict({'a.weight': torch.ones(2, 2)}, strict=False)
+    rule = dict(path='b', init_cfg=dict(type='Normal'))
+    report = init_modules(model, [rule], loaded=loaded)
+    assert model['a'].weight.eq(1).all()
+    assert report.rules[0].kept == ['b.weight']
+    origins = {t.name: t.origin for t in report.tensors}
+    assert origins == {
+        'a.weight': 'checkpoint',
+        'b.weight': 'checkpoint',
+        'a.bias': 'model',
+        'b.bias': 'rule',
+    }
+
+
+def test_two_recordings_may_overlap_and_end_in_any_order():
+    model, other = ToyModel(), ToyModel()
+    first, second = record_loads(model), record_loads(other)
+    names, other_names = first.__enter__(), second.__enter__()
+    model.head.load_state_dict(model.head.state_dict())
+    first.__exit__(None, None, None)
+    model.load_state_dict(model.state_dict())
+    other.load_state_dict(other.state_dict())
+    second.__exit__(None, None, None)
+    assert names == {'head.weight', 'head.bias'}
+    assert other_names == set(other.state_dict())
+
+
+def test_nothing_stays_when_an_exception_ends_it():
+    model = ToyModel()
+    before = copy.copy(model.head.__dict__)
+    with pytest.raises(ZeroDivisionError), record_loads(model) as loaded:
+        load_state_dict(model.head, model.head.state_dict())
+        1 / 0  # noqa: B018
+    assert nn.Module._load_from_state_dict is ORIGINAL
+    assert model.head.__dict__.keys() == before.keys()
+    assert not model.head._load_state_dict_pre_hooks
+    assert loaded == {'head.weight', 'head.bias'}
+
+
+def test_copies_made_meanwhile_carry_nothing():
+    model = ToyModel()
+    with record_loads(model) as loaded:
+        twin = copy.deepcopy(model)
+        pickled = pickle.loads(pickle.dumps(model))
+        twin.load_state_dict(model.state_dict())
+        pickled.load_state_dict(model.state_dict())
+        assert loaded == set()
+    for a, b in zip(model.modules(), twin.modules()):
+        assert a.__dict__.keys() == b.__dict__.keys()
+        assert not b._load_state_dict_pre_hooks
+
+
+def test_someone_elses_patch_on_top_survives():
+    model = ToyModel()
+    calls = []
+    with record_loads(model):
+        ours = nn.Module._load_from_state_dict
+
+        def theirs(self, *args, **kwargs):
+            calls.append(type(self).__name__)
+            return ours(self, *args, **kwargs)
+
+        nn.Module._load_from_state_dict = theirs
+    try:
+        assert nn.Module._load_from_state_dict is theirs
+        with record_loads(model) as loaded:
+            model.load_state_dict(model.state_dict())
+        assert loaded == set(model.state_dict())
+        assert 'ToyModel' in calls
+    finally:
+        nn.Module._load_from_state_dict = ORIGINAL
+
+
+def test_a_recorder_holds_no_model():
+    recorder = LoadRecorder()
+    recorder.start()
+    model = ToyModel()
+    model.load_state_dict(model.state_dict())
+    assert recorder.names(model) == set(model.state_dict())
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+    recorder.stop()
+    recorder.stop()
+
+
+@pytest.mark.parametrize('way', ['never run', 'tested', 'trained'])
+def test_the_hook_stops_recording(work_dir, way):
+    runner = build_runner(work_dir)
+    assert nn.Module._load_from_state_dict is not ORIGINAL
+    if way != 'never run':
+        getattr(runner, way[:-2])()
+        assert nn.Module._load_from_state_dict is ORIGINAL
+
+
+def test_the_copy_of_ema_hook_is_not_the_model(work_dir, weights):
+    runner = build_runner(
+        work_dir,
+        load_from=weights[0],
+        custom_hooks=[
+            dict(type='EMAHook'),
+            dict(type='CustomModuleInitHook', modules=[SE_ZERO]),
+        ],
+    )
+    runner.train()
+    hook = next(h for h in runner.hooks if hasattr(h, 'report'))
+    ema = next(h for h in runner.hooks if isinstance(h, EMAHook))
+    assert hook.report.origins()['checkpoint'] == len(weights[1])
+    for module in ema.ema_model.modules():
+        assert not module._load_state_dict_pre_hooks
+        assert '_load_from_state_dict' not in module.__dict__
+
+
+@given(st.data())
+def test_exactly_the_keys_that_fit_are_recorded(data):
+    model = ToyModel()
+    state = model.state_dict()
+    chosen = data.draw(st.sets(st.sampled_from(sorted(state))))
+    wrong = data.draw(st.sets(st.sampled_from(sorted(state))))
+    checkpoint = {
+        name: torch.ones(3, 1, 2) if name in wrong else state[name]
+        for name in chosen
+    }
+    checkpoint['no.such.key'] = torch.ones(1)
+    with record_loads(model) as loaded:
+        load_state_dict(model, checkpoint, logger='silent')
+    assert loaded == chosen - wrong

@@ -1,0 +1,285 @@
+"""Loaded tensors come out bit for bit, however an initializer writes."""
+
+import ctypes
+
+import pytest
+import torch
+import torch.nn as nn
+from torch.nn.init import normal_
+from toy import SE_ZERO, ToyModel, build_runner, pretrained, same, snapshot
+
+from mmpartinit import RuleError, init_modules, plan_init
+
+NORMAL = dict(type='Normal', layer='Linear')
+
+
+def tensors(module):
+    """Parameters and float buffers of one module, not of its children."""
+    own = list(module.parameters(recurse=False))
+    own += [b for b in module.buffers(recurse=False) if b.is_floating_point()]
+    return own
+
+
+def by_nn_init(module):
+    for tensor in tensors(module):
+        nn.init.normal_(tensor)
+
+
+def by_imported_name(module):
+    for tensor in tensors(module):
+        normal_(tensor, 3.0)
+
+
+def by_data(module):
+    for tensor in tensors(module):
+        tensor.data.fill_(7)
+
+
+def by_view(module):
+    for tensor in tensors(module):
+        tensor.view(-1)[:1] = 5
+        tensor.data.view(-1)[1:].zero_()
+
+
+def by_rebinding(module):
+    for tensor in tensors(module):
+        tensor.data = torch.full_like(tensor, 2.0)
+
+
+def by_numpy(module):
+    for tensor in tensors(module):
+        tensor.detach().numpy()[...] = 9
+
+
+def by_raw_copy(module):
+    for tensor in tensors(module):
+        source = torch.full_like(tensor, 6.0)
+        size = tensor.numel() * tensor.element_size()
+        ctypes.memmove(tensor.data_ptr(), source.data_ptr(), size)
+
+
+def by_out_argument(module):
+    for tensor in tensors(module):
+        torch.mul(tensor.detach(), -1, out=tensor.detach())
+
+
+def by_foreach(module):
+    if tensors(module):
+        torch._foreach_add_(tensors(module), 1.5)
+
+
+STYLES = [
+    by_nn_init,
+    by_imported_name,
+    by_data,
+    by_view,
+    by_rebinding,
+    by_numpy,
+    by_raw_copy,
+    by_out_argument,
+    by_foreach,
+]
+
+
+@pytest.mark.parametrize('style', STYLES)
+def test_modules_loaded_in_part_get_their_new_tensors_only(style):
+    model = ToyModel()
+    before = snapshot(model)
+    floats = {k for k, v in before.items() if v.is_floating_point()}
+    loaded = {k for k in before if hash(k) % 2 or k not in floats}
+    loaded |= {'head.weight', 'backbone.layer1.0.bn.running_mean'}
+    loaded -= {'head.bias', 'backbone.layer1.0.bn.running_var'}
+    storages = {k: v.data_ptr() for k, v in model.state_dict().items()}
+    rule = dict(path='**', init_cfg=dict(type='Apply', fn=style))
+    report = init_modules(model, [rule], loaded=loaded)
+    after = model.state_dict()
+    for name in loaded:
+        assert same(after[name], before[name]), name
+        assert after[name].data_ptr() == storages[name], name
+    for name in set(before) - loaded:
+        assert not same(after[name], before[name]), name
+    # Every write was seen, and attributed.
+    assert set(report.rules[0].wrote) == set(before) - loaded
+    assert set(report.rules[0].kept) == loaded
+
+
+@pytest.mark.parametrize('style', STYLES)
+def test_overwrite_lifts_it_for_that_rule(style):
+    model = ToyModel()
+    before = snapshot(model)
+    apply = dict(type='Apply', fn=style)
+    rules = [
+        dict(path='head', init_cfg=apply, overwrite=True),
+        dict(path='backbone.stem', init_cfg=apply),
+    ]
+    report = init_modules(model, rules, loaded=set(before))
+    for name, value in model.state_dict().items():
+        assert same(value, before[name]) is not name.startswith('head'), name
+    codes = [finding.code for finding in report.findings]
+    assert codes == ['nothing-new', 'overwritten']
+    assert report.rules[0].wrote == ['head.weight', 'head.bias']
+
+
+def test_reset_statistics_of_a_loaded_batch_norm_stay():
+    class Statistics(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bn = nn.BatchNorm1d(3)
+
+    def reset(module):
+        if isinstance(module, nn.BatchNorm1d):
+            module.reset_parameters()
+
+    model = Statistics()
+    loaded = {'bn.running_mean', 'bn.running_var', 'bn.num_batches_tracked'}
+    for name in loaded:
+        model.get_buffer(name).fill_(5)
+    nn.init.constant_(model.bn.weight, 5)
+    rule = dict(path='bn', init_cfg=dict(type='Apply', fn=reset))
+    init_modules(model, [rule], loaded=loaded)
+    assert all(model.get_buffer(name).eq(5).all() for name in loaded)
+    assert model.bn.weight.eq(1).all()
+
+
+def test_special_values_and_layouts_come_back():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.new = nn.Parameter(torch.zeros(2))
+            self.weight = nn.Parameter(
+                torch.tensor([[float('nan'), -0.0], [float('inf'), 1e-45]])
+            )
+            self.bias = nn.Parameter(torch.randn(4, 3, 2).permute(2, 0, 1))
+            half = torch.randn(5).half()
+            self.register_buffer('sixteen', half)
+            self.register_buffer('integers', torch.arange(6)[::2])
+            self.register_buffer('imaginary', torch.randn(3) * 1j)
+            self.register_buffer('nothing', torch.zeros(0))
+            self.register_buffer('mask', torch.tensor([True, False]))
+
+    def write_all(module):
+        module.new.data.fill_(1)
+        for tensor in module.state_dict().values():
+            tensor.fill_(1)
+
+    model = nn.Sequential(Odd())
+    before = snapshot(model)
+    strides = {k: v.stride() for k, v in model.state_dict().items()}
+    rule = dict(path='0', init_cfg=dict(type='Apply', fn=write_all))
+    init_modules(model, [rule], loaded=set(before) - {'0.new'})
+    for name, value in model.state_dict().items():
+        assert same(value, before[name]) is (name != '0.new'), name
+        assert value.stride() == strides[name]
+
+
+def test_tied_weights_are_loaded_under_all_their_names():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Embedding(5, 3)
+            self.decoder = nn.Linear(3, 5)
+            self.decoder.weight = self.embed.weight
+
+    for name in ('embed.weight', 'decoder.weight'):
+        model = Tied()
+        before = snapshot(model)
+        rules = [
+            dict(path='decoder', init_cfg=dict(type='Normal')),
+            dict(path='embed', init_cfg=dict(type='Normal')),
+        ]
+        init_modules(model, rules, loaded={name})
+        assert same(model.embed.weight, before['embed.weight'])
+        assert not same(model.decoder.bias, before['decoder.bias'])
+        assert model.decoder.weight is model.embed.weight
+
+
+@pytest.mark.parametrize('kind', ['fails', 'replaces'])
+def test_an_error_loses_no_loaded_tensor(kind):
+    def init(module):
+        if isinstance(module, nn.Linear):
+            module.weight.data.zero_()
+            if kind == 'fails':
+                raise OSError('disk full')
+            module.weight = nn.Parameter(torch.ones(3, 8))
+
+    model = ToyModel()
+    before, weight = snapshot(model), model.head.weight
+    rule = dict(path='head', init_cfg=dict(type='Apply', fn=init))
+    words = 'disk full' if kind == 'fails' else 'replaced head.weight'
+    with pytest.raises(RuleError, match=words):
+        init_modules(model, [rule], loaded={'head.weight'})
+    assert model.head.weight is weight
+    assert same(model.head.weight, before['head.weight'])
+
+
+def test_values_of_new_tensors_do_not_depend_on_what_was_loaded():
+    model, other = ToyModel(), ToyModel()
+    rule = dict(path='backbone', init_cfg=dict(NORMAL, bias=1))
+    init_modules(model, [rule], loaded={'backbone.stem.weight'})
+    init_modules(other, [rule])
+    for name, value in model.backbone.layer2.state_dict().items():
+        if 'linear' in name or 'fc' in name:
+            assert same(value, other.backbone.layer2.state_dict()[name]), name
+
+
+def test_modules_with_nothing_new_are_skipped():
+    calls = []
+    model = ToyModel()
+    loaded = set(model.backbone.layer1.state_dict(prefix='backbone.layer1.'))
+    rule = dict(
+        path='backbone.layer*', init_cfg=dict(type='Apply', fn=calls.append)
+    )
+    plan = plan_init(model, [rule], loaded=loaded)
+    with pytest.raises(RuleError, match='wrote none'):
+        plan.apply()
+    assert model.backbone.layer2 in calls
+    assert model.backbone.layer1 not in calls
+
+
+def test_copies_are_of_one_match_and_its_loaded_tensors_only():
+    """Bytes that torch holds while an initializer runs, beside the model."""
+    model = nn.Sequential(*[nn.Linear(256, 256) for _ in range(8)])
+    size = 256 * 256 * 4
+    held = []
+
+    def measure(module):
+        import gc
+
+        gc.collect()
+        own = {p.data_ptr() for p in model.parameters()}
+        pointers = {
+            t.data_ptr(): t.numel() * t.element_size()
+            for t in gc.get_objects()
+            if isinstance(t, torch.Tensor) and t.data_ptr() not in own
+        }
+        held.append(sum(pointers.values()) - ignored)
+        module.bias.data.fill_(1)
+
+    ignored = 0
+    rule = dict(path='*', init_cfg=dict(type='Apply', fn=measure))
+    init_modules(model, [rule])
+    nothing_loaded, held = max(held), []
+    init_modules(model, [rule], loaded={f'{i}.weight' for i in range(8)})
+    extra = max(held) - nothing_loaded
+    assert 0.9 * size < extra < 1.2 * size
+
+
+def test_through_a_real_runner_with_load_from(work_dir, tmp_path):
+    state = pretrained(tmp_path / 'weights.pth')
+    everything = dict(path='**', init_cfg=dict(type='Constant', val=0.125))
+    runner = build_runner(
+        work_dir,
+        load_from=str(tmp_path / 'weights.pth'),
+        custom_hooks=[
+            dict(type='EMAHook'),
+            dict(type='CustomModuleInitHook', modules=[everything, SE_ZERO]),
+            dict(type='Witness'),
+        ],
+    )
+    runner.train()
+    start = next(h for h in runner.hooks if hasattr(h, 'starts')).starts[0]
+    for name, value in start.items():
+        if name in state:
+            assert same(value, state[name]), name
+        elif name.endswith('.weight') and 'fc2' not in name:
+            assert value.eq(0.125).all(), name

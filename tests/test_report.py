@@ -1,0 +1,242 @@
+"""The report: where each tensor came from, and what the user should see."""
+
+import json
+
+import pytest
+import torch.nn as nn
+from test_hook import hooks, report_of
+from toy import SE_ZERO, ToyModel, build_runner, pretrained
+
+from mmpartinit import init_modules, plan_init, record_loads
+from mmpartinit.report import group_names
+
+NORMAL = dict(type='Normal', layer='Linear')
+LINEAR = dict(path='backbone.**.se', init_cfg=NORMAL)
+
+
+def codes(report):
+    return [(f.level, f.code) for f in report.findings]
+
+
+def finding(report, code):
+    (found,) = [f for f in report.findings if f.code == code]
+    return found
+
+
+@pytest.fixture
+def half_loaded(tmp_path):
+    """A model with new modules, and the names that its weights supplied."""
+    state = pretrained(tmp_path / 'weights.pth')
+    model = ToyModel()
+    with record_loads(model) as loaded:
+        model.load_state_dict(state, strict=False)
+    return model, loaded
+
+
+def test_every_tensor_has_one_origin(half_loaded):
+    model, loaded = half_loaded
+    report = init_modules(model, [LINEAR, SE_ZERO], loaded=loaded, seed=4)
+    assert [t.name for t in report.tensors] == list(model.state_dict())
+    for record in report.tensors:
+        tensor = model.state_dict()[record.name]
+        assert record.shape == list(tensor.shape)
+        assert f'torch.{record.dtype}' == str(tensor.dtype)
+        if record.name in loaded:
+            assert (record.origin, record.rule) == ('checkpoint', None)
+        elif '.se.fc' in record.name:
+            index = 1 if '.fc2.' in record.name else 0
+            assert (record.origin, record.rule) == ('rule', index)
+            assert record.mean == pytest.approx(tensor.mean().item())
+            assert record.std == pytest.approx(
+                tensor.std(unbiased=False).item()
+            )
+        else:
+            assert (record.origin, record.rule) == ('model', None)
+            assert record.mean is record.std is None
+    assert sum(report.origins().values()) == len(model.state_dict())
+
+
+def test_the_file_holds_the_whole_report(work_dir, tmp_path):
+    state = pretrained(tmp_path / 'weights.pth')
+    runner = build_runner(
+        work_dir,
+        custom_hooks=hooks(SE_ZERO),
+        load_from=str(tmp_path / 'weights.pth'),
+    )
+    runner.train()
+    data = json.loads(open(f'{runner.log_dir}/init_report.json').read())
+    assert data == json.loads(json.dumps(report_of(runner).to_dict()))
+    assert list(data) == ['version', 'seed', 'tensors', 'rules', 'findings']
+    assert (data['version'], data['seed']) == (1, 3)
+    origins = [tensor['origin'] for tensor in data['tensors']]
+    assert len(origins) == len(runner.model.state_dict())
+    assert origins.count('checkpoint') == len(state)
+    assert origins.count('rule') == 8
+    assert data['rules'][0]['matched'] == [
+        f'backbone.layer{i}.{j}.se.fc2' for i in (1, 2) for j in (0, 1)
+    ]
+
+
+def test_no_file_without_report(work_dir):
+    runner = build_runner(work_dir, custom_hooks=hooks(SE_ZERO, report=False))
+    runner.train()
+    assert report_of(runner) is not None
+    assert not list(work_dir.rglob('init_report.json'))
+
+
+def test_the_log_has_one_table_and_each_finding_once(work_dir, tmp_path):
+    pretrained(tmp_path / 'weights.pth')
+    runner = build_runner(
+        work_dir,
+        custom_hooks=hooks(LINEAR, SE_ZERO),
+        load_from=str(tmp_path / 'weights.pth'),
+    )
+    runner.train()
+    (path,) = work_dir.rglob('*.log')
+    log = path.read_text()
+    assert log.count('Where the weights come from') == 1
+    assert log.count('[uncovered]') == 1
+    assert log.count('[rewritten]') == 1
+    lines = log[log.index('Where the weights') :].splitlines()[1:8]
+    header = next(line for line in lines if 'init_cfg' in line)
+    rows = [line for line in lines if 'backbone.**' in line]
+    assert len(rows) == 2
+    for row in rows:  # aligned in a plain file
+        assert row.index('backbone') == header.index('path')
+        assert len(row) <= 100
+    assert '\x1b[' not in log[log.index('Where the weights') :]
+
+
+def test_uncovered_names_what_is_new_beside_loaded_things(half_loaded):
+    model, loaded = half_loaded
+    plan = plan_init(model, [SE_ZERO], loaded=loaded)
+    (found,) = [f for f in plan.findings if f.code == 'uncovered']
+    assert found.level == 'warning'
+    expected = {
+        name
+        for name in model.state_dict()
+        if name.startswith('backbone')
+        and name not in loaded
+        and '.fc2.' not in name
+    }
+    assert set(found.names) == expected  # not the neck: nothing loaded there
+    assert 'backbone.layer*.*.se.fc1.{bias,weight} (8)' in found.message
+    report = init_modules(
+        model,
+        [dict(path='backbone', init_cfg=dict(type='Constant', val=1))],
+        loaded=loaded,
+    )
+    assert 'uncovered' not in [f.code for f in report.findings]
+
+
+def test_a_shape_that_does_not_fit_shows_as_uncovered(tmp_path):
+    model, other = ToyModel(), ToyModel()
+    other.head = nn.Linear(8, 3, bias=False)
+    state = {k: v for k, v in other.state_dict().items() if 'adapter' not in k}
+    with record_loads(model) as loaded:
+        model.load_state_dict(state, strict=False)
+    rule = dict(path='neck.adapter', init_cfg=dict(type='InitWeights'))
+    report = init_modules(model, [rule], loaded=loaded)
+    assert finding(report, 'uncovered').names == ['head.bias']
+
+
+def test_frozen_and_not_optimized(work_dir):
+    runner = build_runner(work_dir, custom_hooks=hooks(LINEAR))
+    layer1, layer2 = runner.model.backbone.layer1, runner.model.backbone.layer2
+    layer1.requires_grad_(False)
+
+    class LeaveOut:
+        def __call__(self, model):
+            from mmengine.optim import OptimWrapper
+            from torch.optim import SGD
+
+            known = [p for p in model.parameters() if p.requires_grad]
+            known = [p for p in known if p is not layer2[0].se.fc1.bias]
+            return OptimWrapper(SGD(known, lr=0.1))
+
+    runner.optim_wrapper = LeaveOut()(runner.model)
+    runner.train()
+    report = report_of(runner)
+    assert finding(report, 'frozen').level == 'warning'
+    assert finding(report, 'frozen').names == [
+        f'backbone.layer1.{j}.se.fc{k}.{key}'
+        for j in (0, 1)
+        for k in (1, 2)
+        for key in ('weight', 'bias')
+    ]
+    assert finding(report, 'not-optimized').level == 'warning'
+    assert finding(report, 'not-optimized').names == [
+        'backbone.layer2.0.se.fc1.bias'
+    ]
+
+
+def test_notes_on_what_rules_left_or_wrote_over(half_loaded):
+    model, loaded = half_loaded
+    report = init_modules(
+        model,
+        [
+            dict(path='backbone', init_cfg=dict(type='Constant', val=1)),
+            SE_ZERO,
+            dict(path='head', init_cfg=NORMAL),
+            dict(path='head.weight', init_cfg=dict(NORMAL, layer=None)),
+            dict(
+                path='head.bias',
+                init_cfg=dict(type='Constant', val=0),
+                overwrite=True,
+            ),
+            dict(SE_ZERO, path='none.of.these', optional=True),
+        ],
+        loaded=loaded,
+    )
+    assert sorted(codes(report)) == [
+        ('note', 'kept'),
+        ('note', 'no-match'),
+        ('note', 'overwritten'),
+        ('note', 'rewritten'),
+        ('warning', 'nothing-new'),
+        ('warning', 'nothing-new'),
+    ]
+    assert set(finding(report, 'kept').names) == {
+        name for name in loaded if name.startswith('backbone')
+    }
+    assert len(finding(report, 'rewritten').names) == 8
+    assert finding(report, 'overwritten').names == ['head.bias']
+    by_name = {t.name: t for t in report.tensors}
+    assert by_name['head.weight'].origin == 'checkpoint'
+    assert by_name['head.bias'].rule == 4
+
+
+@pytest.mark.parametrize(
+    'name, level', [('LayerNrom', 'warning'), ('Conv3d', 'note')]
+)
+def test_a_layer_that_is_not_there_beside_one_that_is(name, level):
+    cfg = dict(type='Normal', layer=['Linear', name])
+    report = init_modules(
+        ToyModel(), [dict(path='backbone.**.se', init_cfg=cfg)]
+    )
+    assert codes(report) == [(level, 'unused-layer')]
+    assert name in report.findings[0].message
+
+
+def test_300_names_read_as_few_lines():
+    names = [
+        f'backbone.layer{stage}.{block}.{part}.{key}'
+        for stage in (1, 2, 3, 4)
+        for block in range(6)
+        for part in ('se.fc1', 'se.fc2', 'norm')
+        for key in ('weight', 'bias')
+    ] + [f'neck.lateral_convs.{i}.conv.weight' for i in range(156)]
+    assert len(names) == 300
+    assert group_names(names).splitlines() == [
+        '  backbone.layer*.*.se.fc*.{bias,weight} (96)',
+        '  backbone.layer*.*.norm.{bias,weight} (48)',
+        '  neck.lateral_convs.*.conv.weight (156)',
+    ]
+    many = group_names([f'{"x" * i}.weight' for i in range(1, 40)])
+    assert len(many.splitlines()) == 10
+    assert many.endswith('and 30 more such groups')
+
+
+def test_square_brackets_of_the_users_stay_as_they_are():
+    rule = dict(path='backbone.layer[12].0.se', init_cfg=NORMAL)
+    assert 'layer[12].0' in str(init_modules(ToyModel(), [rule]))
