@@ -124,6 +124,9 @@ def _replace_loading() -> Callable[[], None]:
         **kwargs: Any,
     ) -> None:
         own = {**self._parameters, **self._buffers}
+        if not own:
+            original(self, state_dict, prefix, *args, **kwargs)
+            return
         original(self, state_dict, prefix, *args, **kwargs)
         keys = {
             key
