@@ -1,15 +1,24 @@
 """What can be known of a rule on a model before anything is written."""
 
+import os.path as osp
 from collections import Counter
-from typing import List, Sequence, Tuple
+from typing import Any, Iterator, List, Sequence, Tuple
 
 import torch.nn as nn
-from mmengine.model import KaimingInit, XavierInit
+from mmengine.model import KaimingInit, PretrainedInit, XavierInit
+from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from .initializers import InitWeights
 from .paths import Slot
-from .rules import InitItem, Rule, layer_names, nearest, reached
+from .rules import (
+    InitItem,
+    Rule,
+    has_values,
+    layer_names,
+    nearest,
+    reached,
+)
 
 Targets = Sequence[Tuple[str, nn.Module]]
 
@@ -30,12 +39,8 @@ def check_items(rule: Rule, targets: Targets) -> List[str]:
         name = (
             f'init_cfg[{position}]' if len(rule.init_cfg) > 1 else ('init_cfg')
         )
-        for problem in (
-            _reaches_nothing(item, targets),
-            _too_flat(item, targets),
-            _no_init_weights(item, targets),
-            _no_such_attribute(item, targets),
-        ):
+        for check in _CHECKS:
+            problem = check(item, targets)
             if problem:
                 problems.append(f'{name} {item}: {problem}')
     return problems
@@ -63,36 +68,53 @@ def _reaches_nothing(item: InitItem, targets: Targets) -> str:
     found = [reached(item, module) for _, module in targets]
     if any(modules is None or modules for modules in found):
         return ''
-    there = Counter(
-        type(child).__name__
-        for _, module in targets
-        for child in module.modules()
-        if _has_values(child)
-    )
+    children = [child for _, m in targets for child in m.modules()]
+    there = Counter(type(c).__name__ for c in children if has_values(c))
     if not there:
         return (
             'it initialises nothing: it writes `weight` and `bias`, and '
             f'nothing under {_some(targets)} has either'
         )
-    listed = ', '.join(f'{kind} ({n})' for kind, n in there.most_common(8))
     if set(there) == {'_Parameter'}:
         return (
             f'it initialises nothing: {_some(targets)} is a parameter, '
             'and `layer` selects modules; leave `layer` out'
         )
-    layer = item.cfg['layer']
-    layers = [layer] if isinstance(layer, str) else layer
-    known = {
-        name
-        for _, module in targets
-        for child in module.modules()
-        for name in layer_names(child)
-    }
-    hint = nearest(layers[0], sorted(known)) if len(layers) == 1 else ''
-    return (
-        f'it initialises nothing: no layer there is a {layer!r}{hint}; '
-        f'there are {listed}'
+    layers = item.initializer.layer
+    known = {name for child in children for name in layer_names(child)}
+    if known.intersection(layers):
+        return (
+            f'it initialises nothing: it writes `weight` and `bias`, and '
+            f'{" or ".join(layers)} has neither itself'
+        )
+    named = ' or '.join(
+        repr(layer) + nearest(layer, sorted(known)) for layer in layers
     )
+    listed = ', '.join(f'{kind} ({n})' for kind, n in there.most_common(8))
+    return (
+        f'it initialises nothing: no layer there is a {named}; there are '
+        f'{listed}'
+    )
+
+
+def _no_tensor(item: InitItem, targets: Targets) -> str:
+    """A ``weight`` may be computed (``weight_norm``), and a ``bias`` may be a
+    flag (``nn.GRU``).
+    """
+    for name, (child, key), value in _values(item, targets):
+        if not isinstance(value, Tensor):
+            return (
+                f"{name} is a {type(value).__name__}, which MMEngine's "
+                'initializers cannot write; name its parameters by path, or '
+                'say with `layer` which layers to write'
+            )
+        if key not in {**child._parameters, **child._buffers}:
+            return (
+                f'{name} is computed from other parameters (`weight_norm` or '
+                'the like), so writing it would change nothing; name those by '
+                'path, or use Apply'
+            )
+    return ''
 
 
 def _too_flat(item: InitItem, targets: Targets) -> str:
@@ -101,17 +123,11 @@ def _too_flat(item: InitItem, targets: Targets) -> str:
     """
     if not isinstance(item.initializer, (XavierInit, KaimingInit)):
         return ''
-    flat = []
-    for path, module in targets:
-        names = {child: name for name, child in module.named_modules()}
-        for child in reached(item, module) or []:
-            weight = getattr(child, 'weight', None)
-            if weight is not None and weight.dim() < 2:
-                flat.append(
-                    path
-                    if isinstance(child, _Parameter)
-                    else '.'.join(filter(None, (path, names[child], 'weight')))
-                )
+    flat = [
+        name
+        for name, (_, key), value in _values(item, targets)
+        if key == 'weight' and isinstance(value, Tensor) and value.dim() < 2
+    ]
     if not flat:
         return ''
     more = f' and {len(flat) - 3} more' if len(flat) > 3 else ''
@@ -120,6 +136,18 @@ def _too_flat(item: InitItem, targets: Targets) -> str:
         f'{", ".join(flat[:3])}{more} have fewer; say with `layer` which '
         'layers it is for'
     )
+
+
+def _no_checkpoint(item: InitItem, targets: Targets) -> str:
+    # Not when the rule is parsed: a run that only tests needs no such file.
+    checkpoint = getattr(item.initializer, 'checkpoint', None)
+    if (
+        isinstance(item.initializer, PretrainedInit)
+        and '://' not in checkpoint
+        and not osp.isfile(osp.expanduser(checkpoint))
+    ):
+        return f'there is no checkpoint file {checkpoint!r}'
+    return ''
 
 
 def _no_init_weights(item: InitItem, targets: Targets) -> str:
@@ -158,6 +186,37 @@ def _no_such_attribute(item: InitItem, targets: Targets) -> str:
     return ''
 
 
+_CHECKS = (
+    _reaches_nothing,
+    _no_tensor,
+    _too_flat,
+    _no_checkpoint,
+    _no_init_weights,
+    _no_such_attribute,
+)
+
+
+def _values(
+    item: InitItem, targets: Targets
+) -> Iterator[Tuple[str, Tuple[nn.Module, str], Any]]:
+    """Each ``weight`` and ``bias`` that is known to be written: its name, the
+    module and key that it hangs at, and itself.
+    """
+    for path, module in targets:
+        children = reached(item, module)
+        if not children:
+            continue
+        names = {child: name for name, child in module.named_modules()}
+        for child in children:
+            for key in ('weight', 'bias'):
+                value = getattr(child, key, None)
+                if value is not None:
+                    is_bare = isinstance(child, _Parameter)
+                    parts = () if is_bare else (names[child], key)
+                    name = '.'.join(filter(None, (path, *parts)))
+                    yield name, (child, key), value
+
+
 class _Parameter(nn.Module):
     """Stands for a bare parameter, as a module whose ``weight`` it is."""
 
@@ -173,13 +232,6 @@ def as_module(node) -> nn.Module:
     given to them as the ``weight`` of a module that has nothing else.
     """
     return node if isinstance(node, nn.Module) else _Parameter(node)
-
-
-def _has_values(module: nn.Module) -> bool:
-    return (
-        getattr(module, 'weight', None) is not None
-        or getattr(module, 'bias', None) is not None
-    )
 
 
 def _some(targets: Targets) -> str:

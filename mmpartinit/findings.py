@@ -4,7 +4,7 @@ Each function looks for one kind of finding; ``docs/en/report.md`` explains
 every code.
 """
 
-from typing import Dict, Iterable, List, Optional, Sequence, Set
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Set
 
 import torch.nn as nn
 from torch import Tensor
@@ -111,6 +111,31 @@ def unused_layers(rule: Rule, modules: Iterable[nn.Module]) -> List[Finding]:
                 )
             )
     return findings
+
+
+def not_written(
+    matches: Iterable[Any], written: Dict[int, List[int]]
+) -> List[Finding]:
+    """New parameters under a rule's matches that no rule wrote."""
+    names = [
+        slot.name
+        for match in matches
+        for slot in match.new
+        if id(slot.tensor) not in written
+        and isinstance(slot.tensor, nn.Parameter)
+    ]
+    names = list(dict.fromkeys(names))
+    if not names:
+        return []
+    return [
+        _finding(
+            'note',
+            'not-written',
+            f'{len(names)} new parameters that rules cover were not written '
+            "by their init_cfg, and keep what the model's own code gave them",
+            names,
+        )
+    ]
 
 
 def rewritten(

@@ -1,7 +1,6 @@
-"""The hook: when to record, plan and apply in a Runner's life."""
+"""The hook: when to plan and apply in a Runner's life."""
 
 import os.path as osp
-import weakref
 from typing import Any, Dict, List, Optional, Sequence
 
 from mmengine.dist import broadcast_object_list, master_only
@@ -9,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from .loading import LoadRecorder
+from .loading import loaded_names
 from .plan import plan_rules
 from .report import InitReport
 from .rules import RuleError, parse_rules
@@ -47,8 +46,10 @@ class CustomModuleInitHook(Hook):
         ...         modules=[
         ...             dict(
         ...                 path='backbone.layer{3,4}.*.se',
-        ...                 init_cfg=dict(type='Kaiming', layer='Conv2d'))
-        ...         ])
+        ...                 init_cfg=dict(type='Kaiming', layer='Conv2d'),
+        ...             )
+        ...         ],
+        ...     )
         ... ]
     """
 
@@ -72,30 +73,15 @@ class CustomModuleInitHook(Hook):
         self.seed = seed
         self.write_report = report
         self.report: Optional[InitReport] = None
-        self._recorder = LoadRecorder()
-        # From here on, because FlexibleRunner loads before `before_run`.
-        self._recorder.start()
-        weakref.finalize(self, self._recorder.stop)
-
-    def before_run(self, runner) -> None:
-        """Record what is loaded, if an earlier run ended that."""
-        if self.report is None:
-            self._recorder.start()
 
     def before_train(self, runner) -> None:
         """Initialize the new modules, once and at a fresh start only."""
-        self._recorder.stop()
         if self.report is not None or runner.iter > 0:
             return
-        plan = plan_rules(
-            runner.model, self.rules, self._recorder.names(runner.model)
-        )
+        model = runner.model
+        plan = plan_rules(model, self.rules, loaded_names(model))
         self.report = plan.apply(self._seed(runner), _optimized(runner))
         self._tell(runner)
-
-    def after_run(self, runner) -> None:
-        """Stop recording where no training followed."""
-        self._recorder.stop()
 
     def _seed(self, runner) -> int:
         seeds = [runner.seed if self.seed is None else self.seed]

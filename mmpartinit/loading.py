@@ -1,14 +1,17 @@
-"""Which tensors of a model a checkpoint supplied, by whatever code.
+"""Which tensors of a model a checkpoint supplied.
 
 Every way to load a state dict, torch's and MMEngine's, ends in
 ``nn.Module._load_from_state_dict``, called once for each module after the
-model's own hooks have renamed the keys. Recording listens there. Nothing is
-attached to a model, so that a copy of it carries nothing either.
+model's own hooks have renamed the keys. Recording listens there, from the
+moment that this module is imported: a model may load weights in its
+constructor, and ``FlexibleRunner`` loads before it calls any hook. Nothing is
+attached to a model, so that a copy of it carries nothing either, and nothing
+is kept alive.
 """
 
 import weakref
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Optional, Set
+from typing import Any, Callable, Dict, Iterator, List, Set
 
 import torch.nn as nn
 from torch import Tensor
@@ -16,9 +19,14 @@ from torch.nn.parameter import is_lazy
 
 from .paths import ModelTree, Slot
 
-Listener = Callable[[nn.Module, Set[str]], None]
-_listeners: List[Listener] = []
-_restore: List[Callable[[], None]] = []
+# What was loaded since the import. Parameters are known by themselves, since
+# some code hangs them into other modules (`revert_sync_batchnorm`); buffers by
+# their place, since `.to()` makes new ones.
+_loaded_parameters: Dict[int, 'weakref.ref[Tensor]'] = {}
+_loaded_keys: 'weakref.WeakKeyDictionary[nn.Module, Set[str]]' = (
+    weakref.WeakKeyDictionary()
+)
+_listeners: List[Callable[[nn.Module, Set[str]], None]] = []
 
 
 @contextmanager
@@ -48,111 +56,92 @@ def record_loads(model: nn.Module) -> Iterator[Set[str]]:
     names: Set[str] = set()
 
     def note(module: nn.Module, keys: Set[str]) -> None:
-        names.update(
-            slot.name for slot in slots.get(id(module), ()) if slot.key in keys
-        )
+        under = slots.get(id(module), ())
+        names.update(slot.name for slot in under if slot.key in keys)
 
-    _listen(note)
+    _listeners.append(note)
     try:
         yield names
     finally:
-        _unlisten(note)
+        _listeners.remove(note)
 
 
-class LoadRecorder:
-    """Records what is loaded into any module between start and stop.
+def loaded_names(model: nn.Module) -> Set[str]:
+    """Which tensors of a model were loaded since this package was imported.
 
-    For the case that the model does not exist yet when recording begins.
-    Modules are held weakly.
+    Args:
+        model (nn.Module): The model, wrapped or not.
+
+    Returns:
+        set[str]: Names as :func:`record_loads` gives them.
     """
-
-    def __init__(self) -> None:
-        self._keys: weakref.WeakKeyDictionary[nn.Module, Set[str]] = (
-            weakref.WeakKeyDictionary()
-        )
-
-    def start(self) -> None:
-        """Record from now on; nothing happens if it does already."""
-        if self._note not in _listeners:
-            _listen(self._note)
-
-    def stop(self) -> None:
-        """Record no longer; what was recorded stays."""
-        _unlisten(self._note)
-
-    def names(self, model: nn.Module) -> Set[str]:
-        """State-dict names of a model's loaded tensors, as
-        :func:`record_loads` gives them.
-        """
-        return {
-            slot.name
-            for slot in ModelTree(model).slots
-            if slot.key in self._keys.get(slot.owner, ())
-        }
-
-    def _note(self, module: nn.Module, keys: Set[str]) -> None:
-        self._keys.setdefault(module, set()).update(keys)
+    return {slot.name for slot in ModelTree(model).slots if _is_loaded(slot)}
 
 
-def _listen(listener: Listener) -> None:
-    if not _listeners:
-        _restore.append(_replace_loading())
-    _listeners.append(listener)
+def _is_loaded(slot: Slot) -> bool:
+    if isinstance(slot.tensor, nn.Parameter):
+        known = _loaded_parameters.get(id(slot.tensor))
+        return known is not None and known() is slot.tensor
+    return slot.key in _loaded_keys.get(slot.owner, ())
 
 
-def _unlisten(listener: Listener) -> None:
-    if listener in _listeners:
-        _listeners.remove(listener)
-        if not _listeners:
-            _restore.pop()()
+def _note(module: nn.Module, keys: Set[str]) -> None:
+    _loaded_keys.setdefault(module, set()).update(keys)
+    for key in keys:
+        parameter = module._parameters.get(key)
+        if parameter is not None:
+            number = id(parameter)
+            _loaded_parameters[number] = weakref.ref(
+                parameter, lambda _, n=number: _loaded_parameters.pop(n, None)
+            )
+    for listener in _listeners:
+        listener(module, keys)
 
 
-def _replace_loading() -> Callable[[], None]:
-    """Have every module tell the listeners what it loads.
+def _recording(original: Callable[..., None]) -> Callable[..., None]:
+    """Have every module tell what it loads.
 
     `_load_from_state_dict` is private to torch, and the one place that knows:
     public hooks see neither the keys nor the shapes, and have to be attached
     to modules, which `EMAHook` and others copy.
     """
-    original = nn.Module._load_from_state_dict
 
-    def load(
+    def _load_from_state_dict(
         self: nn.Module,
         state_dict: Dict[str, Any],
         prefix: str,
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        own = {**self._parameters, **self._buffers}
-        if not own:
-            original(self, state_dict, prefix, *args, **kwargs)
-            return
+        before = {**self._parameters, **self._buffers}
         original(self, state_dict, prefix, *args, **kwargs)
+        if not before:
+            return
         keys = {
             key
             for key, tensor in {**self._parameters, **self._buffers}.items()
             if _fits(tensor, state_dict.get(prefix + key))
             # Batch norm fills in its own counter where a checkpoint lacks it.
-            and state_dict[prefix + key] is not own.get(key)
+            and state_dict[prefix + key] is not before.get(key)
         }
         if keys:
-            for listener in _listeners:
-                listener(self, keys)
+            _note(self, keys)
 
-    def restore() -> None:
-        # Unless someone else has put theirs on top: then ours stays below it,
-        # without listeners.
-        if nn.Module._load_from_state_dict is load:
-            nn.Module._load_from_state_dict = original
-
-    nn.Module._load_from_state_dict = load
-    return restore
+    _load_from_state_dict.records_loads = True
+    return _load_from_state_dict
 
 
-def _fits(tensor: Optional[Tensor], value: Any) -> bool:
+def _fits(tensor: Any, value: Any) -> bool:
     return (
         isinstance(tensor, Tensor)
-        and not is_lazy(tensor)
         and isinstance(value, Tensor)
-        and value.shape == tensor.shape
+        and not is_lazy(tensor)
+        # As torch does: very old checkpoints have one element for a scalar.
+        and (value.shape == tensor.shape or value.shape == (1,) + tensor.shape)
+    )
+
+
+if not hasattr(nn.Module._load_from_state_dict, 'records_loads'):
+    nn.Module._load_from_state_dict = _recording(
+        nn.Module._load_from_state_dict
     )

@@ -4,6 +4,7 @@
 model; :meth:`InitPlan.apply` carries the plan out.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import (
@@ -21,10 +22,12 @@ from typing import (
 import torch
 import torch.nn as nn
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from .checks import as_module, check_items, check_tensors
 from .findings import (
     never_trained,
+    not_written,
     nothing_to_do,
     overwritten,
     rewritten,
@@ -40,6 +43,7 @@ from .seeding import (
     random_state_kept,
     seed_everything,
 )
+from .watch import WriteWatch, has_memory
 from .writing import write
 
 
@@ -104,18 +108,30 @@ class InitPlan:
                 finite, if it replaced parameters instead of writing into
                 them, or if its initializer failed.
         """
+        slots = self.tree.slots
+        watch = WriteWatch(slot.tensor for slot in slots)
         written: Dict[int, List[int]] = {}
         problems: List[str] = []
         devices = cuda_devices(s.tensor for m in self.matches for s in m.new)
         with random_state_kept(devices), torch.no_grad():
             for rule, matches in self._acting().items():
-                problems += _apply_rule(rule, matches, seed, devices, written)
-        report = self._report(seed, written)
-        problems += _not_finite(self.rules, report)
+                touched: List[Set[int]] = [set() for _ in rule.init_cfg]
+                for match in matches:
+                    number = module_seed(seed, match.path, match.draw)
+                    seed_everything(number, devices)
+                    found = _write_match(match, watch, slots)
+                    for item_touched, tensors in zip(touched, found):
+                        item_touched |= tensors
+                problems += _without_effect(rule, matches, touched)
+                new = {id(s.tensor) for m in matches for s in m.new}
+                for tensor in new.intersection(set().union(*touched)):
+                    written.setdefault(tensor, []).append(rule.index)
+        problems += _not_finite(self.rules, slots, written)
         if problems:
             raise RuleError.of(problems)
-        slots = self.tree.slots
+        report = self._report(seed, written)
         report.findings += [
+            *not_written(self.matches, written),
             *rewritten(slots, written),
             *overwritten(slots, written, self.loaded),
             *never_trained(slots, written, optimized),
@@ -135,7 +151,7 @@ class InitPlan:
         for slot in self.tree.slots:
             record = TensorRecord(
                 slot.name,
-                list(slot.tensor.shape),
+                [] if is_lazy(slot.tensor) else list(slot.tensor.shape),
                 str(slot.tensor.dtype).replace('torch.', ''),
                 'model',
             )
@@ -196,8 +212,7 @@ def plan_rules(
 ) -> InitPlan:
     """:func:`plan_init` for rules that are parsed already."""
     tree = ModelTree(model)
-    names = set(loaded)
-    ids = {id(slot.tensor) for slot in tree.slots if slot.name in names}
+    ids = _loaded_ids(tree.slots, set(loaded))
     plan = InitPlan(tree, rules, [], ids)
     draws: Counter = Counter()
     problems = []
@@ -207,7 +222,9 @@ def plan_rules(
             selected = tree.select(alternatives)
             numbers.update(selected)
             if not selected and not rule.optional:
-                problems.append(_no_match(rule, path, tree))
+                # Looking for near names takes long in a big model.
+                hint = len(problems) < 20
+                problems.append(_no_match(rule, path, tree, hint))
         matches = []
         for number in tree.outermost(numbers):
             path, slots = tree.paths[number], tree.slots_under(number)
@@ -264,16 +281,30 @@ def init_modules(
     return plan_init(model, modules, loaded=loaded).apply(seed)
 
 
-def _no_match(rule: Rule, path: str, tree: ModelTree) -> str:
-    near = tree.nearest(path)
+def _loaded_ids(slots: List[Slot], names: Set[str]) -> Set[int]:
+    """``id()`` of the tensors that were loaded, under any of their names, and
+    of those that share memory with them.
+    """
+    loaded = [slot.tensor for slot in slots if slot.name in names]
+    ids = {id(tensor) for tensor in loaded}
+    memory = {t.data_ptr() for t in loaded if has_memory(t)}
+    return ids.union(
+        id(slot.tensor)
+        for slot in slots
+        if has_memory(slot.tensor) and slot.tensor.data_ptr() in memory
+    )
+
+
+def _no_match(rule: Rule, path: str, tree: ModelTree, hint: bool) -> str:
+    near = tree.nearest(path) if hint else []
     if near:
-        hint = 'the nearest that do exist: ' + ', '.join(near)
+        there = 'the nearest that do exist: ' + ', '.join(near)
     else:
         parts = [name for name in tree.paths if name and '.' not in name]
-        hint = 'the model consists of ' + ', '.join(parts[:12])
+        there = 'the model consists of ' + ', '.join(parts[:12])
     return (
-        f'{rule}: no module and no parameter matches {path!r}; '
-        f'{hint} (optional=True would allow that)'
+        f'{rule}: no module and no parameter matches {path!r}; {there} '
+        '(optional=True would allow that)'
     )
 
 
@@ -314,53 +345,82 @@ def _plan_findings(plan: InitPlan) -> List[Finding]:
     return findings
 
 
-def _apply_rule(
-    rule: Rule,
-    matches: List[Match],
-    seed: int,
-    devices: List[int],
-    written: Dict[int, List[int]],
-) -> List[str]:
-    """Write one rule; note in ``written`` the rules that wrote each
-    tensor, by its ``id()``. Gives what is wrong with the outcome.
-    """
-    by_item: List[Set[int]] = [set() for _ in rule.init_cfg]
-    for match in matches:
-        seed_everything(module_seed(seed, match.path, match.draw), devices)
-        try:
-            found = write(
-                as_module(match.node), rule.init_cfg, match.new, match.kept
-            )
-        except Exception as error:
+def _write_match(
+    match: Match, watch: WriteWatch, slots: List[Slot]
+) -> List[Set[int]]:
+    """Write one match, and see to it that nothing else was written."""
+    where = f'{match.rule} at {match.path or "the model"}'
+    try:
+        touched = write(
+            as_module(match.node),
+            match.rule.init_cfg,
+            match.new,
+            match.kept,
+            watch,
+        )
+    except Exception as error:
+        kind = '' if isinstance(error, RuleError) else type(error).__name__
+        text = f'{kind}: {error}' if kind else str(error)
+        raise RuleError(f'{where}: {text}') from error
+    under = {id(slot.tensor) for slot in [*match.new, *match.kept]}
+    outside = set().union(*touched) - under
+    if outside:
+        memory = {s.tensor.data_ptr() for s in [*match.new, *match.kept]}
+        names = [
+            slot.name
+            for slot in slots
+            if id(slot.tensor) in outside
+            and slot.tensor.data_ptr() not in memory
+        ]
+        if names:
             raise RuleError(
-                f'{rule} at {match.path or "the model"}: {error}'
-            ) from error
-        for wrote, tensors in zip(by_item, found):
-            wrote |= tensors
-    for tensor in set().union(*by_item):
-        written.setdefault(tensor, []).append(rule.index)
+                f'{where}: its initializer also wrote {", ".join(names[:5])}, '
+                'outside of what the path names; name that by a path as well'
+            )
+    return touched
+
+
+def _without_effect(
+    rule: Rule, matches: List[Match], touched: List[Set[int]]
+) -> List[str]:
+    """Initializers that wrote nothing, not even something that was kept."""
+    given = sum(len(match.new) for match in matches)
     return [
         f'{rule}: {item} initialises nothing: it wrote none of the '
-        f'{sum(len(m.new) for m in matches)} new tensors that it was '
-        'given'
-        for item, wrote in zip(rule.init_cfg, by_item)
+        f'{given} new tensors that it was given'
+        for item, wrote in zip(rule.init_cfg, touched)
         if not wrote
     ]
 
 
 def _statistics(tensor: Tensor) -> List[Optional[float]]:
-    if not tensor.numel():
+    """Mean and standard deviation; None where there are none to give."""
+    if not has_memory(tensor):
         return [None, None]
     values = tensor.detach()
-    values = values.abs() if values.is_complex() else values.float()
-    return [values.mean().item(), values.std(unbiased=False).item()]
+    if values.is_complex():
+        values = values.abs()
+    elif values.dtype not in (torch.float32, torch.float64):
+        values = values.float()
+    numbers = values.mean().item(), values.std(unbiased=False).item()
+    return [x if math.isfinite(x) else None for x in numbers]
 
 
-def _not_finite(rules: List[Rule], report: InitReport) -> List[str]:
+def _not_finite(
+    rules: List[Rule], slots: List[Slot], written: Dict[int, List[int]]
+) -> List[str]:
     bad: Dict[int, List[str]] = {}
-    for record in report.tensors:
-        if record.mean is not None and record.mean - record.mean != 0:
-            bad.setdefault(record.rule, []).append(record.name)
+    for slot in slots:
+        # Not in buffers: masks hold infinities on purpose.
+        if (
+            id(slot.tensor) in written
+            and isinstance(slot.tensor, nn.Parameter)
+            # Not finite if any element is not, at a fraction of the cost.
+            and not math.isfinite(slot.tensor.detach().sum().abs().item())
+            and not torch.isfinite(slot.tensor).all()
+        ):
+            index = written[id(slot.tensor)][-1]
+            bad.setdefault(index, []).append(slot.name)
     return [
         f'{rules[index]} wrote values that are not finite: '
         f'{", ".join(names[:5])}{" ..." if len(names) > 5 else ""}'

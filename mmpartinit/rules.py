@@ -4,13 +4,13 @@ Everything that can be wrong with a rule without knowing the model is said
 here, for all rules in one error.
 """
 
+import copy
 import difflib
-import os.path as osp
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch.nn as nn
-from mmengine.model import BaseInit, PretrainedInit, initialize
+from mmengine.model import BaseInit, initialize
 from mmengine.registry import WEIGHT_INITIALIZERS
 
 from .paths import PathError, parse_pattern
@@ -41,11 +41,23 @@ class InitItem:
 
     @property
     def whole(self) -> bool:
-        """Whether it means the whole module: MMEngine's own way to say which
-        part of a module (``layer``, ``override``) is not used.
+        """Whether it means the whole module: MMEngine's own ways to say which
+        part of a module (``layer``, ``override``) are not used.
         """
+        return 'override' not in self.cfg and not getattr(
+            self.initializer, 'layer', None
+        )
+
+    @property
+    def is_mmengines(self) -> bool:
+        """Whether it is one of MMEngine's own random or constant ones, of
+        which it is known what they write.
+        """
+        kind = type(self.initializer)
         return (
-            self.cfg.get('layer') is None and self.cfg.get('override') is None
+            issubclass(kind, BaseInit)
+            and kind.__module__ == BaseInit.__module__
+            and 'override' not in self.cfg
         )
 
     def __call__(self, module: nn.Module) -> None:
@@ -55,7 +67,7 @@ class InitItem:
             return
         # As `initialize` treats an `override`, which is the only place where
         # MMEngine's initializers do anything without a `layer`.
-        initializer = WEIGHT_INITIALIZERS.build(self.cfg)
+        initializer = WEIGHT_INITIALIZERS.build(_copied(self.cfg))
         initializer.wholemodule = True
         initializer(module)
 
@@ -192,8 +204,12 @@ def _parse_init_cfg(
         # `items()` of a config dict resolves what a pure-Python config
         # imports lazily.
         cfg = dict(cfg.items())
-        arguments = dict(cfg)
-        overrides = _as_tuple(arguments.pop('override', ()))
+        overrides = _as_tuple(cfg.get('override') or ())
+        if not overrides:
+            cfg.pop('override', None)
+        if cfg.get('layer', 'all') == []:
+            problems.append(f'{name}: `layer` is empty, so nothing is meant')
+        arguments = {k: v for k, v in cfg.items() if k != 'override'}
         initializer = _build(name, arguments, problems)
         _check_overrides(name, overrides, problems)
         items.append(InitItem(cfg, initializer))
@@ -236,20 +252,11 @@ def _build(name: str, cfg: Dict[str, Any], problems: List[str]) -> Any:
         )
         return None
     try:
-        initializer = WEIGHT_INITIALIZERS.build(dict(cfg))
+        return WEIGHT_INITIALIZERS.build(_copied(cfg))
     except (TypeError, ValueError, KeyError, AssertionError) as error:
         text = str(error.args[0]) if error.args else repr(error)
         problems.append(f'{name}: {" ".join(text.split())}')
         return None
-    checkpoint = getattr(initializer, 'checkpoint', None)
-    if (
-        isinstance(initializer, PretrainedInit)
-        and isinstance(checkpoint, str)
-        and '://' not in checkpoint
-        and not osp.isfile(checkpoint)
-    ):
-        problems.append(f'{name}: there is no checkpoint file {checkpoint!r}')
-    return initializer
 
 
 def reached(item: InitItem, module: nn.Module) -> Optional[List[nn.Module]]:
@@ -264,23 +271,22 @@ def reached(item: InitItem, module: nn.Module) -> Optional[List[nn.Module]]:
         list[nn.Module] | None: The sub-modules; None where only running it
         can tell (``override``, ``Pretrained``, initializers of others).
     """
-    initializer = item.initializer
-    if (
-        item.cfg.get('override')
-        or not isinstance(initializer, BaseInit)
-        or type(initializer).__module__ != BaseInit.__module__
-    ):
+    if not item.is_mmengines:
         return None
-    wanted = set(initializer.layer)
+    wanted = set(item.initializer.layer)
     return [
         child
         for child in module.modules()
         if (item.whole or wanted.intersection(layer_names(child)))
-        and (
-            getattr(child, 'weight', None) is not None
-            or getattr(child, 'bias', None) is not None
-        )
+        and has_values(child)
     ]
+
+
+def has_values(module: nn.Module) -> bool:
+    """Whether a module has a ``weight`` or a ``bias``."""
+    return any(
+        getattr(module, key, None) is not None for key in ('weight', 'bias')
+    )
 
 
 def layer_names(module: nn.Module) -> List[str]:
@@ -311,6 +317,14 @@ def _known_names() -> List[str]:
 
 def _as_tuple(value: Any) -> Tuple[Any, ...]:
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def _copied(cfg: Dict[str, Any]) -> Dict[str, Any]:
+    """A copy whose dicts and lists an initializer may take apart."""
+    return {
+        key: copy.deepcopy(value) if isinstance(value, (dict, list)) else value
+        for key, value in cfg.items()
+    }
 
 
 def _short(value: Any) -> str:

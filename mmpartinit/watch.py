@@ -1,90 +1,134 @@
 """Which tensors an initializer writes, however it goes about it."""
 
-from bisect import bisect_right
-from typing import Any, Iterable, Set, Tuple
+from bisect import bisect_left, bisect_right, insort
+from typing import Any, Callable, Dict, Iterable, List, Set, Tuple
 
 import torch
+import torch.nn as nn
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 # The only way to see writes through `.data` and views, which leave version
 # counters alone. Not public API, but stable since torch 1.13.
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _SAMPLE = 1024
+Span = Tuple[int, int, int]
 
 
 class WriteWatch(TorchDispatchMode):
-    """Notes which of some tensors are written while it is active.
+    """Sees which of a model's tensors are written.
 
     Every in-place operator counts, on the tensor, on ``.data`` or on a view,
-    even where the values stay the same. Memory written behind torch's back
-    (NumPy, a rebound ``.data``) counts where one of up to 1,024 evenly spaced
-    elements of a tensor differs afterwards.
+    even where the values stay the same, and so does binding ``.data`` to
+    other memory. Memory written behind torch's back (NumPy) counts where one
+    of up to 1,024 evenly spaced elements differs afterwards.
 
     Args:
-        tensors (Iterable[Tensor]): Tensors of any shape and dtype, not on the
-            meta device.
-
-    Attributes:
-        written (set[int]): ``id()`` of each tensor that was written.
+        tensors (Iterable[Tensor]): Parameters and buffers of any shape and
+            dtype. Those without memory of their own kind (lazy, meta, sparse
+            and empty ones) are not watched.
     """
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         super().__init__()
-        tensors = list({id(t): t for t in tensors if t.numel()}.values())
-        self.written: Set[int] = set()
-        self._samples = [(t, _sample(t).clone()) for t in tensors]
-        self._spans = sorted((*_span(t), id(t)) for t in tensors)
-        self._starts = [span[0] for span in self._spans]
+        unique = {id(t): t for t in tensors if has_memory(t)}
+        self._span_of: Dict[int, Span] = {
+            key: _span(tensor, key) for key, tensor in unique.items()
+        }
+        self._spans: List[Span] = sorted(self._span_of.values())
+        self._written: Set[int] = set()
+
+    def run(
+        self,
+        action: Callable[[nn.Module], None],
+        module: nn.Module,
+        sampled: Iterable[Tensor],
+    ) -> Set[int]:
+        """Call an initializer and see what it writes.
+
+        Args:
+            action (Callable): The initializer.
+            module (nn.Module): What it is called with.
+            sampled (Iterable[Tensor]): Tensors to look at for writes that go
+                around torch.
+
+        Returns:
+            set[int]: ``id()`` of each tensor of the model that was written.
+        """
+        sampled = [tensor for tensor in sampled if has_memory(tensor)]
+        before = [_sample(tensor).clone() for tensor in sampled]
+        self._written = set()
+        with self:
+            action(module)
+        for tensor, sample in zip(sampled, before):
+            if self._follow(tensor) or not _equal(_sample(tensor), sample):
+                self._written.add(id(tensor))
+        return self._written
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
         kwargs = kwargs or {}
         for position, argument in enumerate(func._schema.arguments):
             if argument.alias_info is None or not argument.alias_info.is_write:
                 continue
-            value = (
-                args[position]
-                if position < len(args)
-                else kwargs.get(argument.name)
-            )
-            for tensor in (
-                value if isinstance(value, (list, tuple)) else [value]
-            ):
-                if isinstance(tensor, Tensor):
+            if position < len(args):
+                value = args[position]
+            else:
+                value = kwargs.get(argument.name)
+            values = value if isinstance(value, (list, tuple)) else [value]
+            for tensor in values:
+                if isinstance(tensor, Tensor) and has_memory(tensor):
                     self._note(tensor)
         return func(*args, **kwargs)
 
-    def __exit__(self, *exception: Any) -> None:
-        super().__exit__(*exception)
-        for tensor, before in self._samples:
-            if id(tensor) not in self.written and not torch.equal(
-                _sample(tensor), before
-            ):
-                self.written.add(id(tensor))
-
     def _note(self, tensor: Tensor) -> None:
-        start, end = _span(tensor)
-        first = max(bisect_right(self._starts, start) - 1, 0)
-        for other_start, other_end, number in self._spans[first:]:
-            if other_start >= end:
-                break
-            if other_end > start:
-                self.written.add(number)
+        start, end, _ = _span(tensor, 0)
+        index = max(bisect_right(self._spans, (start, end, 0)) - 1, 0)
+        while index < len(self._spans) and self._spans[index][0] < end:
+            if self._spans[index][1] > start:
+                self._written.add(self._spans[index][2])
+            index += 1
+
+    def _follow(self, tensor: Tensor) -> bool:
+        """Whether a tensor has other memory now; watch that instead."""
+        old, new = self._span_of[id(tensor)], _span(tensor, id(tensor))
+        if old == new:
+            return False
+        del self._spans[bisect_left(self._spans, old)]
+        insort(self._spans, new)
+        self._span_of[id(tensor)] = new
+        return True
 
 
-def _span(tensor: Tensor) -> Tuple[int, int]:
+def has_memory(tensor: Tensor) -> bool:
+    """Whether a tensor's elements lie at addresses of their own."""
+    return (
+        not is_lazy(tensor)
+        and tensor.layout == torch.strided
+        and not tensor.is_meta
+        and tensor.numel() > 0
+    )
+
+
+def _span(tensor: Tensor, key: int) -> Span:
     """First and last address, in bytes, that a tensor's elements lie at."""
     start = tensor.data_ptr()
-    if not tensor.numel():
-        return start, start
+    if tensor.is_contiguous():
+        return start, start + tensor.numel() * tensor.element_size(), key
     last = sum(
         (size - 1) * stride
         for size, stride in zip(tensor.shape, tensor.stride())
     )
-    return start, start + (last + 1) * tensor.element_size()
+    return start, start + (last + 1) * tensor.element_size(), key
 
 
 def _sample(tensor: Tensor) -> Tensor:
     """Some elements, as a view where the tensor is contiguous."""
     flat = tensor.detach().reshape(-1)
     return flat[:: max(1, tensor.numel() // _SAMPLE)]
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Whether values are the same, NaN being the same as NaN."""
+    same_form = a.shape == b.shape and a.dtype == b.dtype
+    return same_form and bool(((a == b) | ((a != a) & (b != b))).all())

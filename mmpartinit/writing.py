@@ -4,7 +4,7 @@ Protection does not depend on how an initializer writes. Loaded tensors are
 copied aside, the initializer does what it likes, the copies go back.
 """
 
-from typing import Any, Iterable, List, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple
 
 import torch.nn as nn
 from torch import Tensor
@@ -19,6 +19,7 @@ def write(
     items: Sequence[InitItem],
     new: Sequence[Slot],
     kept: Sequence[Slot],
+    watch: WriteWatch,
 ) -> List[Set[int]]:
     """Let initializers write to a module, and to nothing but its new tensors.
 
@@ -28,41 +29,70 @@ def write(
         new (Sequence[Slot]): Entries under the target that may be written.
         kept (Sequence[Slot]): Entries under it that come out bit for bit as
             they went in. Copies of them are held meanwhile.
+        watch (WriteWatch): Watches all tensors of the model.
 
     Returns:
         list[set[int]]: For each initializer, ``id()`` of the tensors that it
-        wrote.
+        wrote, the kept ones included.
 
     Raises:
-        RuleError: If a parameter or buffer was replaced by another, or its
-            shape, dtype or device changed.
+        RuleError: If modules, parameters or buffers were replaced by others,
+            or a tensor's shape, dtype or device changed.
         Exception: Whatever an initializer raises. The kept tensors are
             intact then, too.
     """
+    structure = _Structure(target)
     copies = _Copies(slot.tensor for slot in kept)
-    before = [(slot, _form(slot.tensor)) for slot in new]
+    forms = [_form(slot.tensor) for slot in new]
+    tensors = [slot.tensor for slot in new]
     written = []
     try:
         for item in items:
-            with WriteWatch(slot.tensor for slot in new) as watch:
-                item(target)
-            written.append(watch.written)
+            # MMEngine's own initializers never write behind torch's back.
+            sampled = () if item.is_mmengines else tensors
+            written.append(watch.run(item, target, sampled))
     finally:
-        replaced = [slot.name for slot in [*new, *kept] if _put_back(slot)]
+        replaced = structure.restore()
         copies.restore()
     if replaced:
         raise RuleError(
-            f'it replaced {", ".join(replaced)} by other tensors, which the '
+            f'it replaced {", ".join(replaced)} by another, which the '
             'optimizer does not know; write in place, as nn.init does'
         )
     changed = [
         f'{slot.name} from {form} to {_form(slot.tensor)}'
-        for slot, form in before
+        for slot, form in zip(new, forms)
         if form != _form(slot.tensor)
     ]
     if changed:
         raise RuleError(f'it changed the form of {"; ".join(changed)}')
     return written
+
+
+class _Structure:
+    """Which modules, parameters and buffers hang where under a module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._entries: List[Tuple[str, Dict[str, Any], Dict[str, Any]]] = [
+            (name, entries, dict(entries))
+            for name, child in module.named_modules()
+            for entries in (child._parameters, child._buffers, child._modules)
+            if entries
+        ]
+
+    def restore(self) -> List[str]:
+        """Put back what was replaced or taken away.
+
+        Returns:
+            list[str]: Names of that, seen from the module.
+        """
+        replaced = []
+        for name, entries, before in self._entries:
+            for key, value in before.items():
+                if entries.get(key) is not value:
+                    entries[key] = value
+                    replaced.append(f'{name}.{key}' if name else key)
+        return replaced
 
 
 class _Copies:
@@ -79,21 +109,11 @@ class _Copies:
     def restore(self) -> None:
         for tensor, alias, copy in self._saved:
             alias.copy_(copy)
-            if _form(tensor) != _form(alias) or (
-                tensor.data_ptr() != alias.data_ptr()
+            if (
+                _form(tensor) != _form(alias)
+                or tensor.data_ptr() != alias.data_ptr()
             ):
                 tensor.data = alias
-
-
-def _put_back(slot: Slot) -> bool:
-    """Hang the tensor where it hung before; whether it was gone."""
-    for entries in (slot.owner._parameters, slot.owner._buffers):
-        if slot.key in entries:
-            gone = entries[slot.key] is not slot.tensor
-            entries[slot.key] = slot.tensor
-            return gone
-    setattr(slot.owner, slot.key, slot.tensor)
-    return True
 
 
 def _form(tensor: Tensor) -> Tuple[Any, ...]:

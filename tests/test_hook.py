@@ -101,6 +101,12 @@ def test_test_and_val_initialise_nothing(work_dir):
         assert same(runner.model.state_dict()[name], value), name
 
 
+def test_testing_needs_no_file_that_only_training_needs(work_dir):
+    cfg = dict(type='Pretrained', checkpoint='elsewhere.pth')
+    rule = dict(path='backbone', init_cfg=cfg)
+    build_runner(work_dir, custom_hooks=hooks(rule)).test()
+
+
 def test_a_resumed_run_keeps_its_weights(work_dir):
     build_runner(work_dir, custom_hooks=hooks(SE_ZERO)).train()
     runner = build_runner(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn as nn
-from mmengine.model import initialize
+from mmengine.model import ConstantInit, initialize
 from mmengine.registry import WEIGHT_INITIALIZERS
 from toy import Adapter, ToyModel, pretrained, same, snapshot
 
@@ -216,3 +216,54 @@ def test_an_initializer_of_the_users_own():
         WEIGHT_INITIALIZERS.module_dict.pop('Half')
     assert all(p.eq(0.5).all() for p in model.get_submodule(SE).parameters())
     assert len(report.rules[0].wrote) == 6
+
+
+def test_an_initializer_with_a_layer_of_its_own_keeps_to_it():
+    @WEIGHT_INITIALIZERS.register_module(name='ZeroLinear')
+    class ZeroLinear(ConstantInit):
+        def __init__(self):
+            super().__init__(val=0, layer='Linear')
+
+    try:
+        model = ToyModel()
+        rule = dict(path=SE, init_cfg=dict(type='ZeroLinear'))
+        init_modules(model, [rule])
+    finally:
+        WEIGHT_INITIALIZERS.module_dict.pop('ZeroLinear')
+    assert model.get_parameter(f'{SE}.fc1.weight').eq(0).all()
+    assert model.get_parameter(f'{SE}.norm.weight').eq(1).all()
+
+
+def test_an_initializer_may_take_its_arguments_apart():
+    @WEIGHT_INITIALIZERS.register_module(name='Popping')
+    class Popping:
+        def __init__(self, options):
+            self.val = options.pop('val')
+
+        def __call__(self, module):
+            module.weight.data.fill_(self.val)
+
+    try:
+        model = ToyModel()
+        cfg = dict(type='Popping', options=dict(val=2))
+        init_modules(model, [dict(path='**.fc1', init_cfg=cfg)])
+    finally:
+        WEIGHT_INITIALIZERS.module_dict.pop('Popping')
+    assert all(b.se.fc1.weight.eq(2).all() for b in model.backbone.layer2)
+
+
+@pytest.mark.parametrize('override', [None, [], {}])
+def test_an_empty_override_is_none(override):
+    model = ToyModel()
+    cfg = dict(type='Constant', val=0, override=override)
+    init_modules(model, [dict(path='head', init_cfg=cfg)])
+    assert model.head.weight.eq(0).all()
+
+
+def test_pretrained_takes_a_home_directory(tmp_path, monkeypatch):
+    state = pretrained(tmp_path / 'weights.pth')
+    monkeypatch.setenv('HOME', str(tmp_path))
+    cfg = dict(type='Pretrained', checkpoint='~/weights.pth', prefix='head')
+    model = ToyModel()
+    init_modules(model, [dict(path='head', init_cfg=cfg)])
+    assert same(model.head.weight, state['head.weight'])

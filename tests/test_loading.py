@@ -11,23 +11,15 @@ import torch.nn as nn
 from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.hooks import EMAHook
-from mmengine.model import initialize
+from mmengine.model import initialize, revert_sync_batchnorm
+from mmengine.registry import MODELS
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import load_state_dict
-from toy import SE_ZERO, ToyModel, build_runner, pretrained
+from test_hook import hooks, start_of
+from toy import SE_ZERO, ToyModel, build_runner, pretrained, same
 
 from mmpartinit import init_modules, record_loads
-from mmpartinit.loading import LoadRecorder
-
-ORIGINAL = nn.Module._load_from_state_dict
-
-
-@pytest.fixture(autouse=True)
-def torch_is_as_it_was():
-    """After every test here; a later one would not notice."""
-    yield
-    gc.collect()
-    assert nn.Module._load_from_state_dict is ORIGINAL
+from mmpartinit.loading import loaded_names
 
 
 @pytest.fixture
@@ -193,7 +185,6 @@ def test_nothing_stays_when_an_exception_ends_it():
     with pytest.raises(ZeroDivisionError), record_loads(model) as loaded:
         load_state_dict(model.head, model.head.state_dict())
         1 / 0  # noqa: B018
-    assert nn.Module._load_from_state_dict is ORIGINAL
     assert model.head.__dict__.keys() == before.keys()
     assert not model.head._load_state_dict_pre_hooks
     assert loaded == {'head.weight', 'head.bias'}
@@ -212,48 +203,70 @@ def test_copies_made_meanwhile_carry_nothing():
         assert not b._load_state_dict_pre_hooks
 
 
-def test_someone_elses_patch_on_top_survives():
+def test_what_was_loaded_is_known_from_the_import_on():
     model = ToyModel()
-    calls = []
-    with record_loads(model):
-        ours = nn.Module._load_from_state_dict
-
-        def theirs(self, *args, **kwargs):
-            calls.append(type(self).__name__)
-            return ours(self, *args, **kwargs)
-
-        nn.Module._load_from_state_dict = theirs
-    try:
-        assert nn.Module._load_from_state_dict is theirs
-        with record_loads(model) as loaded:
-            model.load_state_dict(model.state_dict())
-        assert loaded == set(model.state_dict())
-        assert 'ToyModel' in calls
-    finally:
-        nn.Module._load_from_state_dict = ORIGINAL
+    assert loaded_names(model) == set()
+    model.head.load_state_dict(model.head.state_dict())
+    assert loaded_names(model) == {'head.weight', 'head.bias'}
+    assert loaded_names(copy.deepcopy(model)) == set()
 
 
-def test_a_recorder_holds_no_model():
-    recorder = LoadRecorder()
-    recorder.start()
+def test_moving_and_converting_a_model_loses_nothing():
+    model = nn.Sequential(nn.SyncBatchNorm(3), nn.Linear(3, 3))
+    model.load_state_dict(model.state_dict())
+    model = revert_sync_batchnorm(model).double()
+    assert type(model[0]) is not nn.SyncBatchNorm
+    parameters = {name for name, _ in model.named_parameters()}
+    assert loaded_names(model) >= parameters
+    model[1].weight = nn.Parameter(torch.randn(3, 3))  # this one is new
+    assert loaded_names(model) >= parameters - {'1.weight'}
+    assert '1.weight' not in loaded_names(model)
+
+
+def test_no_model_is_kept_alive():
     model = ToyModel()
     model.load_state_dict(model.state_dict())
-    assert recorder.names(model) == set(model.state_dict())
-    gone = weakref.ref(model)
+    gone = [weakref.ref(model), weakref.ref(model.head.weight)]
     del model
     gc.collect()
-    assert gone() is None
-    recorder.stop()
-    recorder.stop()
+    assert [ref() for ref in gone] == [None, None]
 
 
-@pytest.mark.parametrize('way', ['never run', 'tested', 'trained'])
-def test_the_hook_stops_recording(work_dir, way):
-    runner = build_runner(work_dir)
-    assert nn.Module._load_from_state_dict is not ORIGINAL
-    if way != 'never run':
-        getattr(runner, way[:-2])()
-        assert nn.Module._load_from_state_dict is ORIGINAL
+@MODELS.register_module()
+class LoadsItself(ToyModel):
+    """Loads when it is built, as wrappers of timm's models do."""
+
+    def __init__(self, path) -> None:
+        super().__init__()
+        load_checkpoint(self, path)
+
+
+@pytest.mark.parametrize('way', ['constructor', 'by hand', 'between'])
+def test_what_was_loaded_before_training_is_kept(work_dir, weights, way):
+    path, state = weights
+    everything = dict(path='**', init_cfg=dict(type='Constant', val=0.125))
+    runner = build_runner(
+        work_dir,
+        model=dict(type='LoadsItself', path=path)
+        if way == 'constructor'
+        else dict(type='ToyModel'),
+        custom_hooks=hooks(everything),
+    )
+    if way == 'between':
+        runner.val()
+    if way != 'constructor':
+        load_checkpoint(runner.model, path)
+    runner.train()
+    for name, value in state.items():
+        assert same(start_of(runner)[name], value), name
+
+
+def test_a_scalar_from_a_very_old_checkpoint_was_loaded():
+    model = nn.Module()
+    model.scale = nn.Parameter(torch.tensor(1.0))
+    with record_loads(model) as loaded:
+        model.load_state_dict({'scale': torch.tensor([7.0])})
+    assert loaded == {'scale'} and model.scale == 7
 
 
 def test_the_copy_of_ema_hook_is_not_the_model(work_dir, weights):

@@ -265,7 +265,7 @@ def change_shape(module):
         (dict(type='Constant', val=float('inf')), 'not finite: head.weight'),
         (dict(type='Constant', val=float('nan')), 'not finite: head.weight'),
         (dict(type='Normal', std=-1.0), 'std >= 0.0'),
-        (dict(type='Apply', fn=replace_weight), 'replaced head.weight'),
+        (dict(type='Apply', fn=replace_weight), 'replaced weight by'),
         (dict(type='Apply', fn=change_shape), 'the form of head.bias'),
     ],
 )
@@ -282,9 +282,102 @@ def zero_by_data(module):
     module.bias.data.zero_()
 
 
-def test_writing_the_value_that_is_there_is_writing():
+def zero_by_rebinding(module):
+    module.bias.data = torch.zeros(3)
+
+
+@pytest.mark.parametrize('fn', [zero_by_data, zero_by_rebinding])
+def test_writing_the_value_that_is_there_is_writing(fn):
     model = ToyModel()
     nn.init.zeros_(model.head.bias)
-    rule = dict(path='head', init_cfg=dict(type='Apply', fn=zero_by_data))
+    rule = dict(path='head', init_cfg=dict(type='Apply', fn=fn))
     report = init_modules(model, [rule])
     assert report.rules[0].wrote == ['head.bias']
+
+
+def test_a_write_outside_of_the_path_is_an_error():
+    class Head(nn.Module):
+        def __init__(self, other):
+            super().__init__()
+            self.fc = nn.Linear(2, 2)
+            self.__dict__['other'] = other
+
+        def init_weights(self):
+            nn.init.zeros_(self.fc.weight)
+            self.other.weight.data.zero_()
+
+    model = nn.ModuleDict({'other': nn.Linear(2, 2)})
+    model['head'] = Head(model['other'])
+    rule = dict(path='head', init_cfg=dict(type='InitWeights'))
+    with pytest.raises(RuleError, match='also wrote other.weight, outside'):
+        init_modules(model, [rule])
+
+
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(2, 2).double()
+        self.gate = nn.Parameter(torch.tensor([float('nan')]))
+        self.register_buffer('mask', torch.zeros(2))
+
+    def init_weights(self):
+        nn.init.constant_(self.fc.weight, 1e300)
+        nn.init.constant_(self.fc.bias, torch.finfo(torch.float32).max)
+        self.mask.fill_(float('-inf'))
+
+
+def test_what_is_meant_to_be_infinite_or_large_is_no_error():
+    model = nn.Sequential(Masked())
+    rule = dict(path='0', init_cfg=dict(type='InitWeights'))
+    report = init_modules(model, [rule])
+    wrote = {'0.fc.weight', '0.fc.bias', '0.mask'}
+    assert set(report.rules[0].wrote) == wrote
+    mask = next(t for t in report.tensors if t.name == '0.mask')
+    assert (mask.origin, mask.mean) == ('rule', None)
+
+
+# --- weights that are not what they seem
+
+
+@pytest.mark.parametrize(
+    'norm',
+    [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm],
+    ids=['weight_norm', 'parametrizations'],
+)
+@pytest.mark.parametrize('layer', [None, 'Linear'])
+def test_a_computed_weight_is_refused_by_name(norm, layer):
+    base = dict(type='Normal', std=0.01)
+    cfg = dict(base, layer=[layer, 'ParametrizedLinear']) if layer else base
+    model = nn.Sequential(nn.Sequential(norm(nn.Linear(3, 3))))
+    before = snapshot(model)
+    with pytest.raises(RuleError, match='0.0.weight is computed'):
+        init_modules(model, [dict(path='0', init_cfg=cfg)])
+    assert changed(model, before) == set()
+    # The way out that the error names.
+    name = next(n for n, _ in model.named_parameters() if 'weight' in n)
+    init_modules(model, [dict(path=name, init_cfg=base)])
+    assert changed(model, before) == {name}
+
+
+def test_a_flag_named_bias_is_refused_by_name():
+    model = nn.Sequential(nn.GRU(2, 2))
+    with pytest.raises(RuleError, match='0.bias is a bool'):
+        init_modules(model, [dict(path='0', init_cfg=dict(type='Normal'))])
+    init_modules(
+        model, [dict(path='0.weight_*', init_cfg=dict(type='Normal'))]
+    )
+
+
+def test_a_layer_that_is_there_and_holds_nothing_itself():
+    cfg = dict(NORMAL, layer='SE')
+    with pytest.raises(RuleError, match='SE has neither itself'):
+        init_modules(ToyModel(), [dict(path=SE, init_cfg=cfg)])
+
+
+def test_a_missing_checkpoint_is_said_before_anything_is_written():
+    model = ToyModel()
+    before = snapshot(model)
+    cfg = dict(type='Pretrained', checkpoint='no/such.pth')
+    with pytest.raises(RuleError, match="no checkpoint file 'no/such.pth'"):
+        init_modules(model, [SE_ZERO, dict(path='head', init_cfg=cfg)])
+    assert changed(model, before) == set()

@@ -205,11 +205,58 @@ def test_an_error_loses_no_loaded_tensor(kind):
     model = ToyModel()
     before, weight = snapshot(model), model.head.weight
     rule = dict(path='head', init_cfg=dict(type='Apply', fn=init))
-    words = 'disk full' if kind == 'fails' else 'replaced head.weight'
+    words = 'disk full' if kind == 'fails' else 'replaced weight by'
     with pytest.raises(RuleError, match=words):
         init_modules(model, [rule], loaded={'head.weight'})
     assert model.head.weight is weight
     assert same(model.head.weight, before['head.weight'])
+
+
+def test_a_replaced_module_comes_back_with_its_loaded_tensors():
+    def init(module):
+        if hasattr(module, 'fc1'):
+            nn.init.zeros_(module.fc2.weight)
+            module.fc1 = nn.Linear(8, 4)
+
+    model = ToyModel()
+    block, before = model.backbone.layer1[0].se, snapshot(model)
+    fc1, path = block.fc1, 'backbone.layer1.0.se'
+    rule = dict(path=path, init_cfg=dict(type='Apply', fn=init))
+    with pytest.raises(RuleError, match='replaced fc1 by'):
+        init_modules(model, [rule], loaded={f'{path}.fc1.weight'})
+    assert block.fc1 is fc1
+    for key in ('weight', 'bias'):
+        name = f'{path}.fc1.{key}'
+        assert same(model.state_dict()[name], before[name])
+
+
+def test_memory_that_a_loaded_tensor_shares_is_loaded():
+    model = nn.ModuleDict({'a': nn.Linear(2, 2), 'b': nn.Linear(2, 2)})
+    model['b'].weight.data = model['a'].weight.data
+    before = snapshot(model)
+    rule = dict(path='b', init_cfg=dict(type='Normal'))
+    report = init_modules(model, [rule], loaded={'a.weight'})
+    assert same(model['a'].weight, before['a.weight'])
+    assert report.rules[0].kept == ['b.weight']
+
+
+def test_a_list_may_hold_what_only_loaded_layers_need():
+    """A recipe for a whole backbone fits variants of it."""
+    model = ToyModel()
+    loaded = {n for n in model.state_dict() if '.bn.' in n}
+    cfg = [
+        dict(type='Kaiming', layer='Linear'),
+        dict(type='Constant', layer='BatchNorm1d', val=1),
+        dict(
+            type='Constant',
+            val=0,
+            override=dict(type='Constant', name='bn', val=5),
+        ),
+    ]
+    rule = dict(path='backbone.layer1.0', init_cfg=cfg)
+    report = init_modules(model, [rule], loaded=loaded)
+    assert set(report.rules[0].kept) <= loaded
+    assert not set(report.rules[0].wrote) & loaded
 
 
 def test_values_of_new_tensors_do_not_depend_on_what_was_loaded():
@@ -231,7 +278,7 @@ def test_modules_with_nothing_new_are_skipped():
     )
     plan = plan_init(model, [rule], loaded=loaded)
     with pytest.raises(RuleError, match='wrote none'):
-        plan.apply()
+        plan.apply()  # this function writes nothing
     assert model.backbone.layer2 in calls
     assert model.backbone.layer1 not in calls
 

@@ -51,6 +51,7 @@ def gate_init(module):
         ),
         (dict(path='a', init_cfg=dict(ZERO, vall=1)), "'vall'"),
         (dict(path='a', init_cfg=dict(ZERO, layer=3)), 'layer must be'),
+        (dict(path='a', init_cfg=dict(ZERO, layer=[])), '`layer` is empty'),
         (dict(path='a', init_cfg=dict(ZERO, bias_prob=1)), 'bias_prob'),
         (
             dict(path='a', init_cfg=dict(type='Apply', fn='no.such.fn')),
@@ -61,10 +62,6 @@ def gate_init(module):
             'needs a function',
         ),
         (dict(path='a', init_cfg=dict(type='Apply', fn=3)), 'fn is 3'),
-        (
-            dict(path='a', init_cfg=dict(type='Pretrained', checkpoint='no')),
-            "no checkpoint file 'no'",
-        ),
         (
             dict(path='a', init_cfg=dict(ZERO, override=dict(val=1))),
             '`override` is a dict with the `name`',
