@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from .initializers import InitWeights
+from .matching import BareParameter, Match
 from .paths import Slot
 from .rules import (
     InitItem,
@@ -23,17 +24,31 @@ from .rules import (
 Targets = Sequence[Tuple[str, nn.Module]]
 
 
-def check_items(rule: Rule, targets: Targets) -> List[str]:
-    """Find what is wrong with a rule's init_cfg on what the rule acts on.
+def check_matches(rule: Rule, matches: Sequence[Match]) -> List[str]:
+    """Find what is wrong with a rule on what it acts on.
 
     Args:
         rule (Rule): The rule.
-        targets (Sequence[tuple[str, nn.Module]]): Path of each match, and the
-            module that the initializers would be called with.
+        matches (Sequence[Match]): Its matches.
 
     Returns:
         list[str]: A sentence for each problem.
     """
+    if matches and not any(match.new or match.kept for match in matches):
+        kinds = sorted({type(match.node).__name__ for match in matches})
+        return [
+            f'{rule}: it matches {", ".join(m.path for m in matches[:3])} '
+            f'({", ".join(kinds)}), and there are no parameters in there'
+        ]
+    acting = [match for match in matches if match.new]
+    problems = _no_memory([slot for match in acting for slot in match.new])
+    if acting and not problems:
+        targets = [(match.path, match.target) for match in acting]
+        problems = _check_items(rule, targets)
+    return [f'{rule}: {problem}' for problem in problems]
+
+
+def _check_items(rule: Rule, targets: Targets) -> List[str]:
     problems = []
     for position, item in enumerate(rule.init_cfg):
         name = (
@@ -46,7 +61,7 @@ def check_items(rule: Rule, targets: Targets) -> List[str]:
     return problems
 
 
-def check_tensors(slots: Sequence[Slot]) -> List[str]:
+def _no_memory(slots: Sequence[Slot]) -> List[str]:
     """Find tensors that hold no values that could be written."""
     problems = []
     lazy = [slot.name for slot in slots if is_lazy(slot.tensor)]
@@ -75,7 +90,7 @@ def _reaches_nothing(item: InitItem, targets: Targets) -> str:
             'it initialises nothing: it writes `weight` and `bias`, and '
             f'nothing under {_some(targets)} has either'
         )
-    if set(there) == {'_Parameter'}:
+    if set(there) == {'BareParameter'}:
         return (
             f'it initialises nothing: {_some(targets)} is a parameter, '
             'and `layer` selects modules; leave `layer` out'
@@ -160,7 +175,7 @@ def _no_init_weights(item: InitItem, targets: Targets) -> str:
     ]
     if not without:
         return ''
-    kind = type(without[0][1]).__name__.lstrip('_')
+    kind = type(without[0][1]).__name__.replace('Bare', '')
     return (
         f'{_some(without)} ({kind}) has no init_weights() to call; give '
         'an init_cfg that says the values'
@@ -211,27 +226,10 @@ def _values(
             for key in ('weight', 'bias'):
                 value = getattr(child, key, None)
                 if value is not None:
-                    is_bare = isinstance(child, _Parameter)
+                    is_bare = isinstance(child, BareParameter)
                     parts = () if is_bare else (names[child], key)
                     name = '.'.join(filter(None, (path, *parts)))
                     yield name, (child, key), value
-
-
-class _Parameter(nn.Module):
-    """Stands for a bare parameter, as a module whose ``weight`` it is."""
-
-    def __init__(self, parameter: nn.Parameter) -> None:
-        super().__init__()
-        self.weight = parameter
-
-
-def as_module(node) -> nn.Module:
-    """What an initializer is called with for a module or a parameter.
-
-    MMEngine's initializers write a module's ``weight``; a bare parameter is
-    given to them as the ``weight`` of a module that has nothing else.
-    """
-    return node if isinstance(node, nn.Module) else _Parameter(node)
 
 
 def _some(targets: Targets) -> str:

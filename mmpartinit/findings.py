@@ -4,11 +4,12 @@ Each function looks for one kind of finding; ``docs/en/report.md`` explains
 every code.
 """
 
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Set
+from typing import Dict, Iterable, List, Optional, Sequence, Set
 
 import torch.nn as nn
 from torch import Tensor
 
+from .matching import Match
 from .paths import Slot
 from .report import Finding, group_names
 from .rules import Rule, layer_names, nearest
@@ -46,48 +47,31 @@ def uncovered(
     ]
 
 
-def nothing_to_do(
-    rule: Rule, matched: Sequence, new: int, kept: List[str]
-) -> List[Finding]:
+def nothing_to_do(rule: Rule, matches: Sequence[Match]) -> List[Finding]:
     """Rules that act on nothing, or leave loaded tensors alone."""
-    if not matched:
-        return [
-            _finding(
-                'note',
-                'no-match',
-                f'{rule} is optional and matches nothing in this model',
-                [],
-            )
-        ]
-    if not new:
-        return [
-            _finding(
-                'warning',
-                'nothing-new',
-                f'{rule} does nothing: a checkpoint supplied all that it '
-                'names (overwrite=True would write over that)',
-                kept,
-            )
-        ]
-    if kept:
-        return [
-            _finding(
-                'note',
-                'kept',
-                f'{rule} leaves {len(kept)} loaded tensors as they are',
-                kept,
-            )
-        ]
-    return []
+    if not matches:
+        text = f'{rule} is optional and matches nothing in this model'
+        return [_finding('note', 'no-match', text, [])]
+    kept = [slot.name for match in matches for slot in match.kept]
+    if not any(match.new for match in matches):
+        text = (
+            f'{rule} does nothing: a checkpoint supplied all that it '
+            'names (overwrite=True would write over that)'
+        )
+        return [_finding('warning', 'nothing-new', text, kept)]
+    if not kept:
+        return []
+    text = f'{rule} leaves {len(kept)} loaded tensors as they are'
+    return [_finding('note', 'kept', text, kept)]
 
 
-def unused_layers(rule: Rule, modules: Iterable[nn.Module]) -> List[Finding]:
+def unused_layers(rule: Rule, matches: Sequence[Match]) -> List[Finding]:
     """Names in ``layer`` that no module answers to."""
     asked = []
     for item in rule.init_cfg:
         layer = item.cfg.get('layer') or []
         asked += [layer] if isinstance(layer, str) else layer
-    modules = list(modules)
+    modules = [match.target for match in matches if match.new]
     if not asked or not modules:
         return []
     there = {
@@ -114,7 +98,7 @@ def unused_layers(rule: Rule, modules: Iterable[nn.Module]) -> List[Finding]:
 
 
 def not_written(
-    matches: Iterable[Any], written: Dict[int, List[int]]
+    matches: Iterable[Match], written: Dict[int, List[int]]
 ) -> List[Finding]:
     """New parameters under a rule's matches that no rule wrote."""
     names = [

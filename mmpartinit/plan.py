@@ -5,8 +5,7 @@ model; :meth:`InitPlan.apply` carries the plan out.
 """
 
 import math
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import (
     Any,
     Collection,
@@ -16,7 +15,6 @@ from typing import (
     Optional,
     Sequence,
     Set,
-    Union,
 )
 
 import torch
@@ -24,7 +22,7 @@ import torch.nn as nn
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from .checks import as_module, check_items, check_tensors
+from .checks import check_matches
 from .findings import (
     never_trained,
     not_written,
@@ -34,38 +32,12 @@ from .findings import (
     uncovered,
     unused_layers,
 )
-from .paths import ModelTree, Slot
+from .matching import Match, loaded_ids, match_rules
+from .paths import ModelTree
 from .report import Finding, InitReport, RuleRecord, TensorRecord
 from .rules import Rule, RuleError, parse_rules
-from .seeding import (
-    cuda_devices,
-    module_seed,
-    random_state_kept,
-    seed_everything,
-)
-from .watch import WriteWatch, has_memory
-from .writing import write
-
-
-@dataclass
-class Match:
-    """A module or parameter that a rule acts on.
-
-    Attributes:
-        rule (Rule): The rule.
-        path (str): Path of the module or parameter.
-        node (nn.Module | nn.Parameter): The thing itself.
-        draw (int): How many earlier rules act on the same path.
-        new (list[Slot]): State-dict entries under it that may be written.
-        kept (list[Slot]): Those that must stay as they are.
-    """
-
-    rule: Rule
-    path: str
-    node: Union[nn.Module, nn.Parameter]
-    draw: int
-    new: List[Slot]
-    kept: List[Slot]
+from .watch import has_memory
+from .writing import write_matches
 
 
 @dataclass
@@ -84,7 +56,7 @@ class InitPlan:
     rules: List[Rule]
     matches: List[Match]
     loaded: Set[int]
-    findings: List[Finding] = field(default_factory=list)
+    findings: List[Finding]
 
     def apply(
         self, seed: int = 0, optimized: Optional[Iterable[Tensor]] = None
@@ -109,26 +81,7 @@ class InitPlan:
                 them, or if its initializer failed.
         """
         slots = self.tree.slots
-        watch = WriteWatch(slot.tensor for slot in slots)
-        written: Dict[int, List[int]] = {}
-        problems: List[str] = []
-        devices = cuda_devices(s.tensor for m in self.matches for s in m.new)
-        with random_state_kept(devices), torch.no_grad():
-            for rule, matches in self._acting().items():
-                touched: List[Set[int]] = [set() for _ in rule.init_cfg]
-                for match in matches:
-                    number = module_seed(seed, match.path, match.draw)
-                    seed_everything(number, devices)
-                    found = _write_match(match, watch, slots)
-                    for item_touched, tensors in zip(touched, found):
-                        item_touched |= tensors
-                problems += _without_effect(rule, matches, touched)
-                new = {id(s.tensor) for m in matches for s in m.new}
-                for tensor in new.intersection(set().union(*touched)):
-                    written.setdefault(tensor, []).append(rule.index)
-        problems += _not_finite(self.rules, slots, written)
-        if problems:
-            raise RuleError.of(problems)
+        written = write_matches(self.matches, slots, seed)
         report = self._report(seed, written)
         report.findings += [
             *not_written(self.matches, written),
@@ -137,14 +90,6 @@ class InitPlan:
             *never_trained(slots, written, optimized),
         ]
         return report
-
-    def _acting(self) -> Dict[Rule, List[Match]]:
-        """The matches that have something to write, by rule and in order."""
-        acting: Dict[Rule, List[Match]] = {}
-        for match in self.matches:
-            if match.new:
-                acting.setdefault(match.rule, []).append(match)
-        return acting
 
     def _report(self, seed: int, written: Dict[int, List[int]]) -> InitReport:
         tensors = []
@@ -212,39 +157,25 @@ def plan_rules(
 ) -> InitPlan:
     """:func:`plan_init` for rules that are parsed already."""
     tree = ModelTree(model)
-    ids = _loaded_ids(tree.slots, set(loaded))
-    plan = InitPlan(tree, rules, [], ids)
-    draws: Counter = Counter()
-    problems = []
-    for rule in rules:
-        numbers: Set[int] = set()
-        for path, alternatives in zip(rule.paths, rule.alternatives):
-            selected = tree.select(alternatives)
-            numbers.update(selected)
-            if not selected and not rule.optional:
-                # Looking for near names takes long in a big model.
-                hint = len(problems) < 20
-                problems.append(_no_match(rule, path, tree, hint))
-        matches = []
-        for number in tree.outermost(numbers):
-            path, slots = tree.paths[number], tree.slots_under(number)
-            kept = (
-                []
-                if rule.overwrite
-                else [slot for slot in slots if id(slot.tensor) in ids]
-            )
-            spared = {id(slot.tensor) for slot in kept}
-            new = [slot for slot in slots if id(slot.tensor) not in spared]
-            matches.append(
-                Match(rule, path, tree.nodes[number], draws[path], new, kept)
-            )
-            draws[path] += 1
-        problems += [f'{rule}: {problem}' for problem in _check(rule, matches)]
-        plan.matches += matches
+    ids = loaded_ids(tree.slots, set(loaded))
+    matches, problems = match_rules(tree, rules, ids)
+    by_rule: Dict[Rule, List[Match]] = {rule: [] for rule in rules}
+    for match in matches:
+        by_rule[match.rule].append(match)
+    for rule, members in by_rule.items():
+        problems += check_matches(rule, members)
     if problems:
         raise RuleError.of(problems)
-    plan.findings = _plan_findings(plan)
-    return plan
+    covered = {
+        id(slot.tensor)
+        for match in matches
+        for slot in [*match.new, *match.kept]
+    }
+    findings = uncovered(tree.slots, covered, ids)
+    for rule, members in by_rule.items():
+        findings += nothing_to_do(rule, members)
+        findings += unused_layers(rule, members)
+    return InitPlan(tree, rules, matches, ids, findings)
 
 
 def init_modules(
@@ -281,118 +212,6 @@ def init_modules(
     return plan_init(model, modules, loaded=loaded).apply(seed)
 
 
-def _loaded_ids(slots: List[Slot], names: Set[str]) -> Set[int]:
-    """``id()`` of the tensors that were loaded, under any of their names, and
-    of those that share memory with them.
-    """
-    loaded = [slot.tensor for slot in slots if slot.name in names]
-    ids = {id(tensor) for tensor in loaded}
-    memory = {t.data_ptr() for t in loaded if has_memory(t)}
-    return ids.union(
-        id(slot.tensor)
-        for slot in slots
-        if has_memory(slot.tensor) and slot.tensor.data_ptr() in memory
-    )
-
-
-def _no_match(rule: Rule, path: str, tree: ModelTree, hint: bool) -> str:
-    near = tree.nearest(path) if hint else []
-    if near:
-        there = 'the nearest that do exist: ' + ', '.join(near)
-    else:
-        parts = [name for name in tree.paths if name and '.' not in name]
-        there = 'the model consists of ' + ', '.join(parts[:12])
-    return (
-        f'{rule}: no module and no parameter matches {path!r}; {there} '
-        '(optional=True would allow that)'
-    )
-
-
-def _check(rule: Rule, matches: List[Match]) -> List[str]:
-    acting = [match for match in matches if match.new]
-    if matches and not any(match.new or match.kept for match in matches):
-        kinds = sorted({type(match.node).__name__ for match in matches})
-        return [
-            f'it matches {", ".join(m.path for m in matches[:3])} '
-            f'({", ".join(kinds)}), and there are no parameters in there'
-        ]
-    broken = check_tensors([slot for match in acting for slot in match.new])
-    if broken or not acting:
-        return broken
-    return check_items(
-        rule, [(match.path, as_module(match.node)) for match in acting]
-    )
-
-
-def _plan_findings(plan: InitPlan) -> List[Finding]:
-    covered = {
-        id(slot.tensor)
-        for match in plan.matches
-        for slot in [*match.new, *match.kept]
-    }
-    findings = uncovered(plan.tree.slots, covered, plan.loaded)
-    for rule in plan.rules:
-        matches = [match for match in plan.matches if match.rule is rule]
-        findings += nothing_to_do(
-            rule,
-            matches,
-            sum(len(match.new) for match in matches),
-            [slot.name for match in matches for slot in match.kept],
-        )
-        findings += unused_layers(
-            rule, (as_module(match.node) for match in matches if match.new)
-        )
-    return findings
-
-
-def _write_match(
-    match: Match, watch: WriteWatch, slots: List[Slot]
-) -> List[Set[int]]:
-    """Write one match, and see to it that nothing else was written."""
-    where = f'{match.rule} at {match.path or "the model"}'
-    try:
-        touched = write(
-            as_module(match.node),
-            match.rule.init_cfg,
-            match.new,
-            match.kept,
-            watch,
-        )
-    except Exception as error:
-        kind = '' if isinstance(error, RuleError) else type(error).__name__
-        text = f'{kind}: {error}' if kind else str(error)
-        raise RuleError(f'{where}: {text}') from error
-    under = {id(slot.tensor) for slot in [*match.new, *match.kept]}
-    outside = set().union(*touched) - under
-    if outside:
-        memory = {s.tensor.data_ptr() for s in [*match.new, *match.kept]}
-        names = [
-            slot.name
-            for slot in slots
-            if id(slot.tensor) in outside
-            and slot.tensor.data_ptr() not in memory
-        ]
-        if names:
-            raise RuleError(
-                f'{where}: its initializer also wrote {", ".join(names[:5])}, '
-                'outside of what the path names; name that by a path as well'
-            )
-    return touched
-
-
-def _without_effect(
-    rule: Rule, matches: List[Match], touched: List[Set[int]]
-) -> List[str]:
-    """Initializers that wrote nothing, not even something that was kept."""
-    given = sum(len(match.new) for match in matches)
-    return [
-        f'{rule}: {item} initialises nothing: it wrote none of the '
-        f'{given} new tensors that it was given'
-        for item, wrote in zip(rule.init_cfg, touched)
-        if not wrote
-    ]
-
-
 def _statistics(tensor: Tensor) -> List[Optional[float]]:
     """Mean and standard deviation; None where there are none to give."""
     if not has_memory(tensor):
@@ -404,25 +223,3 @@ def _statistics(tensor: Tensor) -> List[Optional[float]]:
         values = values.float()
     numbers = values.mean().item(), values.std(unbiased=False).item()
     return [x if math.isfinite(x) else None for x in numbers]
-
-
-def _not_finite(
-    rules: List[Rule], slots: List[Slot], written: Dict[int, List[int]]
-) -> List[str]:
-    bad: Dict[int, List[str]] = {}
-    for slot in slots:
-        # Not in buffers: masks hold infinities on purpose.
-        if (
-            id(slot.tensor) in written
-            and isinstance(slot.tensor, nn.Parameter)
-            # Not finite if any element is not, at a fraction of the cost.
-            and not math.isfinite(slot.tensor.detach().sum().abs().item())
-            and not torch.isfinite(slot.tensor).all()
-        ):
-            index = written[id(slot.tensor)][-1]
-            bad.setdefault(index, []).append(slot.name)
-    return [
-        f'{rules[index]} wrote values that are not finite: '
-        f'{", ".join(names[:5])}{" ..." if len(names) > 5 else ""}'
-        for index, names in bad.items()
-    ]

@@ -1,20 +1,148 @@
-"""The only code that writes to a model: one rule's init_cfg on one match.
+"""The only code that writes to a model.
 
 Protection does not depend on how an initializer writes. Loaded tensors are
 copied aside, the initializer does what it likes, the copies go back.
 """
 
+import math
 from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple
 
+import torch
 import torch.nn as nn
 from torch import Tensor
 
+from .matching import Match
 from .paths import Slot
-from .rules import InitItem, RuleError
+from .rules import InitItem, Rule, RuleError
+from .seeding import (
+    cuda_devices,
+    module_seed,
+    random_state_kept,
+    seed_everything,
+)
 from .watch import WriteWatch
 
 
-def write(
+def write_matches(
+    matches: Sequence[Match], slots: Sequence[Slot], seed: int
+) -> Dict[int, List[int]]:
+    """Carry out a plan: write every match that has something new.
+
+    The global random state is left as it was, gradients are off.
+
+    Args:
+        matches (Sequence[Match]): What to write, in order.
+        slots (Sequence[Slot]): The model's whole state dict.
+        seed (int): Seed of the run.
+
+    Returns:
+        dict[int, list[int]]: ``id()`` of each tensor that was written, and
+        the indices of the rules that wrote it, in order.
+
+    Raises:
+        RuleError: If an initializer fails, wrote nothing, replaced what it
+            should write, or wrote something else, and if parameters are not
+            finite afterwards.
+    """
+    watch = WriteWatch(slot.tensor for slot in slots)
+    devices = cuda_devices(slot.tensor for slot in slots)
+    by_rule: Dict[Rule, List[Match]] = {}
+    for match in matches:
+        if match.new:
+            by_rule.setdefault(match.rule, []).append(match)
+    written: Dict[int, List[int]] = {}
+    problems: List[str] = []
+    with random_state_kept(devices), torch.no_grad():
+        for rule, members in by_rule.items():
+            touched: List[Set[int]] = [set() for _ in rule.init_cfg]
+            for match in members:
+                number = module_seed(seed, match.path, match.draw)
+                seed_everything(number, devices)
+                found = _write_match(match, watch, slots)
+                for item_touched, tensors in zip(touched, found):
+                    item_touched |= tensors
+            problems += _without_effect(rule, members, touched)
+            new = {id(s.tensor) for match in members for s in match.new}
+            for tensor in new.intersection(set().union(*touched)):
+                written.setdefault(tensor, []).append(rule.index)
+    problems += _not_finite(matches, written)
+    if problems:
+        raise RuleError.of(problems)
+    return written
+
+
+def _write_match(
+    match: Match, watch: WriteWatch, slots: Sequence[Slot]
+) -> List[Set[int]]:
+    """Write one match, and see to it that nothing else was written."""
+    where = f'{match.rule} at {match.path or "the model"}'
+    try:
+        touched = _write(
+            match.target,
+            match.rule.init_cfg,
+            match.new,
+            match.kept,
+            watch,
+        )
+    except Exception as error:
+        kind = '' if isinstance(error, RuleError) else type(error).__name__
+        text = f'{kind}: {error}' if kind else str(error)
+        raise RuleError(f'{where}: {text}') from error
+    under = {id(slot.tensor) for slot in [*match.new, *match.kept]}
+    outside = set().union(*touched) - under
+    if outside:
+        memory = {s.tensor.data_ptr() for s in [*match.new, *match.kept]}
+        names = [
+            slot.name
+            for slot in slots
+            if id(slot.tensor) in outside
+            and slot.tensor.data_ptr() not in memory
+        ]
+        if names:
+            raise RuleError(
+                f'{where}: its initializer also wrote {", ".join(names[:5])}, '
+                'outside of what the path names; name that by a path as well'
+            )
+    return touched
+
+
+def _without_effect(
+    rule: Rule, matches: List[Match], touched: List[Set[int]]
+) -> List[str]:
+    """Initializers that wrote nothing, not even something that was kept."""
+    given = sum(len(match.new) for match in matches)
+    return [
+        f'{rule}: {item} initialises nothing: it wrote none of the '
+        f'{given} new tensors that it was given'
+        for item, wrote in zip(rule.init_cfg, touched)
+        if not wrote
+    ]
+
+
+def _not_finite(
+    matches: Sequence[Match], written: Dict[int, List[int]]
+) -> List[str]:
+    bad: Dict[Rule, Dict[str, None]] = {}
+    for match in matches:
+        for slot in match.new:
+            if (
+                written.get(id(slot.tensor), [None])[-1] == match.rule.index
+                # Not buffers: masks hold infinities on purpose.
+                and isinstance(slot.tensor, nn.Parameter)
+                # The sum is not finite if any element is not, at a fraction
+                # of the cost of looking at each.
+                and not math.isfinite(slot.tensor.sum().abs().item())
+                and not torch.isfinite(slot.tensor).all()
+            ):
+                bad.setdefault(match.rule, {})[slot.name] = None
+    return [
+        f'{rule} wrote values that are not finite: '
+        f'{", ".join(list(names)[:5])}{" ..." if len(names) > 5 else ""}'
+        for rule, names in bad.items()
+    ]
+
+
+def _write(
     target: nn.Module,
     items: Sequence[InitItem],
     new: Sequence[Slot],
@@ -23,23 +151,8 @@ def write(
 ) -> List[Set[int]]:
     """Let initializers write to a module, and to nothing but its new tensors.
 
-    Args:
-        target (nn.Module): What the initializers are called with.
-        items (Sequence[InitItem]): The initializers, in order.
-        new (Sequence[Slot]): Entries under the target that may be written.
-        kept (Sequence[Slot]): Entries under it that come out bit for bit as
-            they went in. Copies of them are held meanwhile.
-        watch (WriteWatch): Watches all tensors of the model.
-
-    Returns:
-        list[set[int]]: For each initializer, ``id()`` of the tensors that it
-        wrote, the kept ones included.
-
-    Raises:
-        RuleError: If modules, parameters or buffers were replaced by others,
-            or a tensor's shape, dtype or device changed.
-        Exception: Whatever an initializer raises. The kept tensors are
-            intact then, too.
+    Gives, for each initializer, ``id()`` of the tensors that it wrote, the
+    kept ones included.
     """
     structure = _Structure(target)
     copies = _Copies(slot.tensor for slot in kept)
