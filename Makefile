@@ -1,4 +1,5 @@
-# Two commands do all of their own set-up: `make demo` and `make test`.
+# These do all of their own set-up: `make demo`, `make demo-mmdet` (with a
+# detector, about ten minutes) and `make test`.
 # Everything is installed into .venv, in the versions of constraints.txt.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -9,10 +10,13 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check \
 	--no-build-isolation -c constraints.txt
 SOURCES := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test fuzz lint setup clean
+.PHONY: demo demo-mmdet test fuzz lint setup clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/mmpartinit demo
+
+demo-mmdet: $(VENV)/.test-ready
+	$(BIN)/python configs/digits_detection/compare.py
 
 test: $(VENV)/.test-ready
 	$(BIN)/python -m pytest

@@ -3,15 +3,14 @@
 Written as a user's project would be; nothing in here knows the hook.
 """
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F  # noqa: N812
 from mmengine.evaluator import BaseMetric
-from mmengine.hooks import Hook
 from mmengine.model import BaseModel, BaseModule, Sequential
-from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
+from mmengine.registry import DATASETS, METRICS, MODELS
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
@@ -169,24 +168,3 @@ class DigitsAccuracy(BaseMetric):
 
     def compute_metrics(self, results: List[bool]) -> Dict[str, float]:
         return dict(accuracy=100 * sum(results) / len(results))
-
-
-@HOOKS.register_module()
-class AccuracyCurve(Hook):
-    """Also evaluates before the first iteration, and keeps what comes out.
-
-    Attributes:
-        points (list[tuple[int, float]]): Iteration, and accuracy in percent.
-    """
-
-    # When all others have prepared the model.
-    priority = 'LOWEST'
-
-    def __init__(self) -> None:
-        self.points: List[Tuple[int, float]] = []
-
-    def before_train(self, runner) -> None:
-        runner.val_loop.run()
-
-    def after_val_epoch(self, runner, metrics: Dict[str, float]) -> None:
-        self.points.append((runner.iter, metrics['accuracy']))

@@ -1,6 +1,7 @@
 # Data, loops and logs that the configs beside this one share.
 custom_imports = dict(
-    imports=['mmpartinit.demo.digits'], allow_failed_imports=False
+    imports=['mmpartinit.demo.digits', 'mmpartinit.demo.comparison'],
+    allow_failed_imports=False,
 )
 seed = 0  # of the split and of the run
 

@@ -3,7 +3,11 @@
 _base_ = 'finetune_se.py'
 
 custom_imports = dict(
-    imports=['mmpartinit.demo.digits', 'mmpartinit'],
+    imports=[
+        'mmpartinit.demo.digits',
+        'mmpartinit.demo.comparison',
+        'mmpartinit',
+    ],
     allow_failed_imports=False,
 )
 custom_hooks = [
@@ -20,5 +24,5 @@ custom_hooks = [
             ),
         ],
     ),
-    dict(type='AccuracyCurve'),
+    dict(type='MetricCurve'),
 ]
