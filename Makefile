@@ -16,7 +16,7 @@ demo: $(VENV)/.demo-ready
 	$(BIN)/mmpartinit demo
 
 demo-mmdet: $(VENV)/.test-ready
-	$(BIN)/python configs/digits_detection/compare.py
+	$(BIN)/python -m configs.digits_detection.compare
 
 test: $(VENV)/.test-ready
 	$(BIN)/python -m pytest

@@ -1,5 +1,7 @@
 import os
+import sys
 import uuid
+from pathlib import Path
 
 # mmengine 0.10 cannot read its own checkpoints with torch 2.6 and later
 # otherwise, so that nobody on that pair resumes without it. It is torch's own
@@ -14,6 +16,8 @@ from mmengine.registry import DefaultScope
 import mmpartinit  # noqa: F401  (registers the hook)
 
 torch.set_num_threads(2)
+# As `PYTHONPATH=.` does for users: some configs import their own modules.
+sys.path.insert(0, str(Path(__file__).parents[1]))
 settings.register_profile(
     'default',
     deadline=None,
@@ -38,3 +42,13 @@ def no_scope_left():
     """Runners leave their default scope behind."""
     yield
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture(scope='session')
+def canvases(tmp_path_factory):
+    """A few canvases of real digits with boxes, in COCO's format."""
+    from configs.digits_detection.make_data import make_data
+
+    root = tmp_path_factory.mktemp('canvases')
+    make_data(str(root), canvases=dict(train=8, few=4, test=4))
+    return root

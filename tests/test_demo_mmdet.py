@@ -5,11 +5,9 @@ import os.path as osp
 import re
 import subprocess
 import sys
+from pathlib import Path
 
-import pytest
-
-pytest.importorskip('mmdet')
-SCRIPT = 'configs/digits_detection/compare.py'
+ROOT = Path(__file__).parents[1]
 
 
 def test_the_comparison_runs_and_the_hook_did_what_it_says(tmp_path):
@@ -17,7 +15,8 @@ def test_the_comparison_runs_and_the_hook_did_what_it_says(tmp_path):
     done = subprocess.run(
         [
             sys.executable,
-            SCRIPT,
+            '-m',
+            'configs.digits_detection.compare',
             '--quick',
             '--seeds=1',
             '--work-dir',
@@ -26,6 +25,7 @@ def test_the_comparison_runs_and_the_hook_did_what_it_says(tmp_path):
         capture_output=True,
         text=True,
         timeout=300,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
     for label in ('pretrained', 'with SE, hook', 'with SE, no hook'):

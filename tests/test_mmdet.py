@@ -1,13 +1,11 @@
-"""Real mmdet models, from configs and through its own pipeline."""
+"""Real models of mmdet's: backbones that load by themselves, and detectors."""
 
-import json
-
-import cv2
-import numpy as np
+import mmdet
 import pytest
 import torch
 import torch.nn as nn
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import (
     DATASETS,
@@ -18,104 +16,9 @@ from mmengine.registry import (
 from mmengine.runner import Runner
 from test_hook import hooks, report_of, start_of
 from torch.utils.data import Dataset
-from toy import build_runner, same
+from toy import build_runner, runner_cfg, same, snapshot
 
-mmdet = pytest.importorskip('mmdet')
-CONFIG = 'configs/faster-rcnn_r50_fpn_gcb_coco.py'
-
-
-@pytest.fixture(scope='session')
-def coco(tmp_path_factory):
-    """Four images with a box each, in COCO's format."""
-    root = tmp_path_factory.mktemp('coco')
-    images, boxes = [], []
-    rng = np.random.default_rng(0)
-    for number in range(1, 5):
-        picture = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
-        cv2.imwrite(str(root / f'{number}.jpg'), picture)
-        images.append(
-            dict(id=number, file_name=f'{number}.jpg', width=64, height=64)
-        )
-        boxes.append(
-            dict(
-                id=number,
-                image_id=number,
-                category_id=1,
-                bbox=[8, 8, 40, 40],
-                area=1600,
-                iscrowd=0,
-            )
-        )
-    (root / 'train.json').write_text(
-        json.dumps(
-            dict(
-                images=images,
-                annotations=boxes,
-                categories=[dict(id=1, name='person')],
-            )
-        )
-    )
-    return root
-
-
-def backbone_weights(cfg, path):
-    """Stands for ImageNet weights: those of the backbone without plugins."""
-    from mmdet.registry import MODELS
-
-    init_default_scope('mmdet')
-    backbone = dict(cfg.model.backbone, init_cfg=None)
-    backbone.pop('plugins', None)
-    torch.manual_seed(1)
-    state = MODELS.build(backbone).state_dict()
-    torch.save(state, path)
-    return state
-
-
-def tiny(cfg, coco, work_dir):
-    """The config, on four small images and for two iterations."""
-    loader = cfg.train_dataloader
-    loader.update(batch_size=2, num_workers=0, persistent_workers=False)
-    loader.dataset.update(
-        data_root=str(coco),
-        ann_file='train.json',
-        data_prefix=dict(img=''),
-        filter_cfg=None,
-        metainfo=dict(classes=('person',)),
-    )
-    for step in loader.dataset.pipeline:
-        if step.type == 'Resize':
-            step.scale = (64, 64)
-    for part in ('val', 'test'):
-        for key in ('cfg', 'dataloader', 'evaluator'):
-            cfg[f'{part}_{key}'] = None
-    cfg.work_dir = str(work_dir)
-    cfg.experiment_name = work_dir.name
-    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=2)
-    cfg.param_scheduler = None
-    cfg.default_hooks = dict(checkpoint=None)
-    cfg.custom_hooks = [*cfg.custom_hooks, dict(type='Witness')]
-    return cfg
-
-
-def test_the_config_trains_from_pretrained_and_initialised_weights(
-    coco, work_dir, tmp_path
-):
-    cfg = Config.fromfile(CONFIG)
-    state = backbone_weights(cfg, tmp_path / 'r50.pth')
-    cfg.model.backbone.init_cfg.checkpoint = str(tmp_path / 'r50.pth')
-    runner = Runner.from_cfg(tiny(cfg, coco, work_dir))
-    runner.train()
-    assert runner.iter == 2
-    start = start_of(runner)
-    for name, value in state.items():
-        assert same(start[f'backbone.{name}'], value), name
-    blocks = [name for name in start if 'context_block' in name]
-    assert len(blocks) == 13 * 8
-    for name in blocks:
-        last = 'channel_add_conv.3' in name
-        zero = last or name.endswith('bias')
-        assert bool(start[name].eq(0).all()) is zero, name
-    assert len(report_of(runner).rules[0].matched) == 13
+from mmpartinit import init_modules
 
 
 @MODELS.register_module()
@@ -232,3 +135,102 @@ def test_what_mmdets_backbones_load_is_known_and_kept(
         else:
             assert origins[f'backbone.{name}'] == 'checkpoint', name
             assert same(start[f'backbone.{name}'], value), name
+
+
+def build_detector(name):
+    """A detector from a config of mmdet's, without weights."""
+    cfg = Config.fromfile(f'{mmdet.__path__[0]}/.mim/configs/{name}.py')
+    with_weights = cfg.model.get('detector', cfg.model)
+    with_weights.backbone.init_cfg = None
+    init_default_scope('mmdet')
+    return MODELS.build(cfg.model)
+
+
+def test_mask_rcnn_with_13_context_blocks():
+    model = build_detector('gcnet/mask-rcnn_r50-gcb-r16-c3-c5_fpn_1x_coco')
+    before = snapshot(model)
+    loaded = {n for n in before if 'context_block' not in n}
+    rules = [
+        dict(
+            path='**.context_block',
+            init_cfg=[
+                dict(type='TruncNormal', layer='Conv2d', std=0.02),
+                dict(type='Constant', layer='LayerNorm', val=1),
+            ],
+        ),
+        dict(
+            path='backbone.layer[2-4].*.context_block.channel_add_conv.3',
+            init_cfg=dict(type='Constant', val=0),
+        ),
+        # the whole model: nothing but the blocks is new
+        dict(path='**', init_cfg=dict(type='Xavier', layer='Conv2d', bias=1)),
+    ]
+    report = init_modules(model, rules, loaded=loaded, seed=1)
+    assert [len(rule.matched) for rule in report.rules] == [13, 13, 1]
+    assert [len(rule.wrote) for rule in report.rules] == [104, 26, 78]
+    for name, value in model.state_dict().items():
+        if name in loaded:
+            assert same(value, before[name]), name
+    assert report.origins() == dict(checkpoint=len(loaded), rule=104, model=0)
+
+
+def test_bare_parameters_and_shared_heads_of_deformable_detr():
+    model = build_detector(
+        'deformable_detr/deformable-detr_r50_16xb2-50e_coco'
+    )
+    assert isinstance(model.level_embed, nn.Parameter)
+    branches = model.bbox_head.cls_branches
+    rules = [
+        dict(path='level_embed', init_cfg=dict(type='Normal', std=0.5)),
+        dict(
+            path='bbox_head.cls_branches.*',
+            init_cfg=dict(type='Constant', val=0, bias_prob=0.01),
+        ),
+        dict(
+            path='**.self_attn.**.in_proj_weight', init_cfg=dict(type='Xavier')
+        ),
+    ]
+    report = init_modules(model, rules, seed=1)
+    assert model.level_embed.std().item() == pytest.approx(0.5, rel=0.1)
+    # One layer in six places is one match, under its first name.
+    assert len({id(branch) for branch in branches}) == 1
+    assert report.rules[1].matched == ['bbox_head.cls_branches.0']
+    assert branches[5].bias[0].item() == pytest.approx(-4.595, abs=1e-3)
+    assert len(report.rules[2].wrote) == 6
+
+
+def test_a_mean_teacher_gets_the_students_new_modules(work_dir):
+    model = build_detector(
+        'soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco'
+    )
+    for part in (model.student, model.teacher):
+        part.neck.adapter = nn.Linear(4, 4)
+
+    class Stop(Hook):
+        priority = 'LOWEST'
+
+        def before_train(self, runner):
+            runner.train_loop.stop_training = True
+
+    rule = dict(
+        path='student.neck.adapter',
+        init_cfg=dict(type='Constant', val=0.25, bias=2),
+    )
+    cfg = runner_cfg(
+        work_dir,
+        model=model,
+        train_cfg=dict(by_epoch=False, max_iters=1),
+        log_processor=dict(by_epoch=False),
+        default_hooks=dict(checkpoint=None),
+        default_scope='mmdet',
+        custom_hooks=[dict(type='mmdet.MeanTeacherHook'), *hooks(rule)],
+    )
+    runner = Runner(**cfg)  # not by Config, for the model is built
+    runner.register_hook(Stop())
+    runner.train()
+    assert runner.iter == 0
+    teacher = runner.model.teacher.neck.adapter
+    assert teacher.weight.eq(0.25).all() and teacher.bias.eq(2).all()
+    # and the frozen teacher is no mistake of the rule's
+    codes = [finding.code for finding in report_of(runner).findings]
+    assert 'frozen' not in codes

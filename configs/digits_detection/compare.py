@@ -1,6 +1,7 @@
 """Pretrain a detector, insert SE blocks, fine-tune with the hook and without.
 
-Run it from anywhere: ``python configs/digits_detection/compare.py``.
+Run it from the folder that holds ``configs``:
+``python -m configs.digits_detection.compare``.
 """
 
 import argparse
@@ -9,11 +10,11 @@ import textwrap
 import time
 from typing import Any, Dict, List
 
-from make_data import make_data
 from mmengine.config import Config
 from mmengine.runner import Runner
 from rich.console import Console
 
+from configs.digits_detection.make_data import make_data
 from mmpartinit import CustomModuleInitHook
 from mmpartinit.demo.comparison import (
     ARMS,

@@ -2,9 +2,8 @@
 # backbone. Nobody initialises them: they start with PyTorch's defaults.
 _base_ = 'finetune.py'
 
-# `se_plugin.py` is beside this file: its folder must be on the Python path.
 custom_imports = dict(
-    imports=['mmpartinit.demo.comparison', 'se_plugin'],
+    imports=['mmpartinit.demo.comparison', 'configs.blocks'],
     allow_failed_imports=False,
 )
 model = dict(

@@ -3,7 +3,7 @@
 _base_ = 'finetune_se.py'
 
 custom_imports = dict(
-    imports=['mmpartinit.demo.comparison', 'se_plugin', 'mmpartinit'],
+    imports=['mmpartinit.demo.comparison', 'configs.blocks', 'mmpartinit'],
     allow_failed_imports=False,
 )
 custom_hooks = [
