@@ -1,6 +1,5 @@
-# These do all of their own set-up: `make demo`, `make demo-mmdet` (with a
-# detector, about ten minutes) and `make test`.
-# Everything is installed into .venv, in the versions of constraints.txt.
+# `make demo` and `make test` are all that one needs to know. Every target does
+# its own set-up, in .venv and in the versions of constraints.txt.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +9,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check \
 	--no-build-isolation -c constraints.txt
 SOURCES := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo demo-mmdet test fuzz lint setup clean
+.PHONY: demo demo-mmdet test fuzz sweep lint setup clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/mmpartinit demo
@@ -23,6 +22,10 @@ test: $(VENV)/.test-ready
 
 fuzz: $(VENV)/.test-ready
 	MMPARTINIT_HYPOTHESIS=nightly $(BIN)/python -m pytest tests/test_fuzz.py
+
+# Every config that mmdet ships; SWEEP='--json sweep.json' keeps the results.
+sweep: $(VENV)/.test-ready
+	$(BIN)/python tests/sweep.py $(SWEEP)
 
 lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .
