@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-# Without build isolation, so that builds too see the versions below; the
+# Without build isolation, so that builds see the pinned versions too: the
 # build of mmcv, and parts of mmengine, need pkg_resources (setuptools < 81).
 PIP := $(BIN)/python -m pip install --disable-pip-version-check \
 	--no-build-isolation -c constraints.txt
