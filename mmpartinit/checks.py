@@ -42,7 +42,9 @@ def check_matches(rule: Rule, matches: Sequence[Match]) -> List[str]:
         ]
     acting = [match for match in matches if match.new]
     problems = _no_memory([slot for match in acting for slot in match.new])
-    if acting and not problems:
+    if rule.copy_from is not None:
+        problems += _no_copies(acting)
+    elif acting and not problems:
         targets = [(match.path, match.target) for match in acting]
         problems = _check_items(rule, targets)
     return [f'{rule}: {problem}' for problem in problems]
@@ -58,6 +60,34 @@ def _check_items(rule: Rule, targets: Targets) -> List[str]:
             problem = check(item, targets)
             if problem:
                 problems.append(f'{name} {item}: {problem}')
+    return problems
+
+
+def _no_copies(matches: Sequence[Match]) -> List[str]:
+    """Shapes that differ from those of the source, and nothing in common."""
+    shapes, problems = [], []
+    for match in matches:
+        copies, source = match.copies, match.rule.copy_from
+        if match.sources and not copies:
+            names = ', '.join(slot.name for slot in match.new[:3])
+            problems.append(
+                f'{source} has none of the new tensors of {match.path} '
+                f'({names}, ...)'
+            )
+        if any(other.name == name for name, other in copies.items()):
+            problems.append(f'{match.path} would be copied from itself')
+        shapes += [
+            f'{slot.name} {tuple(slot.tensor.shape)} and '
+            f'{copies[slot.name].name} '
+            f'{tuple(copies[slot.name].tensor.shape)}'
+            for slot in match.new
+            if slot.name in copies
+            and copies[slot.name].tensor.shape != slot.tensor.shape
+        ]
+    if shapes:
+        problems.append(
+            f'shapes differ from those to copy: {"; ".join(shapes)}'
+        )
     return problems
 
 

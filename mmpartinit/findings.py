@@ -105,7 +105,8 @@ def not_written(
         slot.name
         for match in matches
         for slot in match.new
-        if id(slot.tensor) not in written
+        if match.rule.copy_from is None
+        and id(slot.tensor) not in written
         and isinstance(slot.tensor, nn.Parameter)
     ]
     names = list(dict.fromkeys(names))
@@ -119,6 +120,27 @@ def not_written(
             "by their init_cfg, and keep what the model's own code gave them",
             names,
         )
+    ]
+
+
+def not_copied(matches: Iterable[Match]) -> List[Finding]:
+    """Tensors that the source of a copy lacks."""
+    names: Dict[Rule, List[str]] = {}
+    for match in matches:
+        if match.rule.copy_from is not None:
+            copies = match.copies
+            left = [s.name for s in match.new if s.name not in copies]
+            names.setdefault(match.rule, []).extend(left)
+    return [
+        _finding(
+            'note',
+            'not-copied',
+            f'{rule} leaves {len(left)} tensors as they are, for '
+            f'{rule.copy_from} has none of that name',
+            left,
+        )
+        for rule, left in names.items()
+        if left
     ]
 
 

@@ -24,8 +24,8 @@ class CustomModuleInitHook(Hook):
 
     Args:
         modules (list[dict]): The rules. Keys of a rule: ``path`` (str or list
-            of str), ``init_cfg`` (dict or list of dict), ``overwrite`` (bool,
-            False), ``optional`` (bool, False).
+            of str), ``init_cfg`` (dict or list of dict) or ``copy_from``
+            (str), ``overwrite`` (bool, False), ``optional`` (bool, False).
         seed (int, optional): What new values are drawn from, together with
             each module's path. Defaults to None, the runner's seed.
         report (bool): Whether to write ``init_report.json`` into the run's

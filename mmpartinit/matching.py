@@ -1,8 +1,8 @@
 """Which modules and parameters of a model each rule acts on."""
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import List, Set, Tuple, Union
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional, Set, Tuple, Union
 
 import torch.nn as nn
 
@@ -30,6 +30,8 @@ class Match:
         draw (int): How many earlier rules act on the same path.
         new (list[Slot]): State-dict entries under it that may be written.
         kept (list[Slot]): Those that must stay as they are.
+        sources (list[Slot]): Where the rule copies, what lies at and under
+            its source.
     """
 
     rule: Rule
@@ -38,6 +40,7 @@ class Match:
     draw: int
     new: List[Slot]
     kept: List[Slot]
+    sources: List[Slot] = field(default_factory=list)
 
     @property
     def target(self) -> nn.Module:
@@ -49,6 +52,19 @@ class Match:
         if isinstance(self.node, nn.Module):
             return self.node
         return BareParameter(self.node)
+
+    @property
+    def copies(self) -> Dict[str, Slot]:
+        """The tensors to copy, by the names of the new ones to write."""
+        sources = {
+            _below(slot.name, self.rule.copy_from): slot
+            for slot in self.sources
+        }
+        pairs = {
+            slot.name: sources.get(_below(slot.name, self.path))
+            for slot in self.new
+        }
+        return {name: source for name, source in pairs.items() if source}
 
 
 def match_rules(
@@ -70,6 +86,13 @@ def match_rules(
     problems: List[str] = []
     draws: Counter = Counter()
     for rule in rules:
+        sources: List[Slot] = []
+        if rule.copy_from is not None:
+            source = tree.index.get(rule.copy_from)
+            if source is None:
+                problems.append(_no_match(rule, rule.copy_from, tree))
+            else:
+                sources = tree.slots_under(source)
         numbers: Set[int] = set()
         for path, alternatives in zip(rule.paths, rule.alternatives):
             selected = tree.select(alternatives)
@@ -77,7 +100,8 @@ def match_rules(
             if not selected and not rule.optional:
                 # Looking for near names takes long in a big model.
                 hint = len(problems) < 20
-                problems.append(_no_match(rule, path, tree, hint))
+                problem = _no_match(rule, path, tree, hint)
+                problems.append(f'{problem} (optional=True would allow that)')
         for number in tree.outermost(numbers):
             path, slots = tree.paths[number], tree.slots_under(number)
             kept = [s for s in slots if id(s.tensor) in loaded]
@@ -86,7 +110,9 @@ def match_rules(
             spared = {id(slot.tensor) for slot in kept}
             new = [slot for slot in slots if id(slot.tensor) not in spared]
             node = tree.nodes[number]
-            matches.append(Match(rule, path, node, draws[path], new, kept))
+            matches.append(
+                Match(rule, path, node, draws[path], new, kept, sources)
+            )
             draws[path] += 1
     return matches, problems
 
@@ -105,14 +131,18 @@ def loaded_ids(slots: List[Slot], names: Set[str]) -> Set[int]:
     )
 
 
-def _no_match(rule: Rule, path: str, tree: ModelTree, hint: bool) -> str:
+def _below(name: str, path: Optional[str]) -> str:
+    """A name as seen from a path that it is at or under."""
+    return name[len(path) + 1 :] if path else name
+
+
+def _no_match(
+    rule: Rule, path: str, tree: ModelTree, hint: bool = True
+) -> str:
     near = tree.nearest(path) if hint else []
     if near:
         there = 'the nearest that do exist: ' + ', '.join(near)
     else:
         parts = [name for name in tree.paths if name and '.' not in name]
         there = 'the model consists of ' + ', '.join(parts[:12])
-    return (
-        f'{rule}: no module and no parameter matches {path!r}; {there} '
-        '(optional=True would allow that)'
-    )
+    return f'{rule}: no module and no parameter matches {path!r}; {there}'

@@ -25,6 +25,7 @@ from torch.nn.parameter import is_lazy
 from .checks import check_matches
 from .findings import (
     never_trained,
+    not_copied,
     not_written,
     nothing_to_do,
     overwritten,
@@ -85,6 +86,7 @@ class InitPlan:
         report = self._report(seed, written)
         report.findings += [
             *not_written(self.matches, written),
+            *not_copied(self.matches),
             *rewritten(slots, written),
             *overwritten(slots, written, self.loaded),
             *never_trained(slots, written, optimized),
@@ -92,6 +94,11 @@ class InitPlan:
         return report
 
     def _report(self, seed: int, written: Dict[int, List[int]]) -> InitReport:
+        sources = {
+            (match.rule.index, name): source.name
+            for match in self.matches
+            for name, source in match.copies.items()
+        }
         tensors = []
         for slot in self.tree.slots:
             record = TensorRecord(
@@ -104,6 +111,7 @@ class InitPlan:
                 record.origin = 'rule'
                 record.rule = written[id(slot.tensor)][-1]
                 record.mean, record.std = _statistics(slot.tensor)
+                record.source = sources.get((record.rule, slot.name))
             elif id(slot.tensor) in self.loaded:
                 record.origin = 'checkpoint'
             tensors.append(record)
@@ -112,6 +120,7 @@ class InitPlan:
                 rule.index,
                 list(rule.paths),
                 [str(item) for item in rule.init_cfg],
+                rule.copy_from,
             )
             for rule in self.rules
         ]

@@ -22,6 +22,7 @@ class TensorRecord:
         mean (float, optional): Mean of the values, where a rule wrote them.
         std (float, optional): Their standard deviation (of the population,
             so 0 for one element), where a rule wrote them.
+        source (str, optional): The tensor that it was copied from.
     """
 
     name: str
@@ -31,6 +32,7 @@ class TensorRecord:
     rule: Optional[int] = None
     mean: Optional[float] = None
     std: Optional[float] = None
+    source: Optional[str] = None
 
 
 @dataclass
@@ -41,6 +43,7 @@ class RuleRecord:
         index (int): Its place in ``modules``, from 0.
         path (list[str]): Its patterns.
         init_cfg (list[str]): Its init_cfg, in short.
+        copy_from (str, optional): Or the path that it copies from.
         matched (list[str]): Paths that it acted on.
         wrote (list[str]): State-dict names that it wrote.
         kept (list[str]): Loaded tensors under its matches, left as they were.
@@ -49,6 +52,7 @@ class RuleRecord:
     index: int
     path: List[str]
     init_cfg: List[str]
+    copy_from: Optional[str] = None
     matched: List[str] = field(default_factory=list)
     wrote: List[str] = field(default_factory=list)
     kept: List[str] = field(default_factory=list)
@@ -136,7 +140,7 @@ class InitReport:
             table.add_row(
                 str(rule.index),
                 '\n'.join(rule.path),
-                '\n'.join(rule.init_cfg),
+                '\n'.join(rule.init_cfg) or f'copy of {rule.copy_from}',
                 str(len(rule.matched)),
                 str(len(rule.wrote)),
                 str(len(rule.kept)),

@@ -6,6 +6,7 @@ here, for all rules in one error.
 
 import copy
 import difflib
+import re
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -15,7 +16,7 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 
 from .paths import PathError, parse_pattern
 
-_KEYS = ('path', 'init_cfg', 'overwrite', 'optional')
+_KEYS = ('path', 'init_cfg', 'copy_from', 'overwrite', 'optional')
 
 
 class RuleError(ValueError):
@@ -91,6 +92,7 @@ class Rule:
         paths (tuple[str, ...]): The patterns as written.
         alternatives (tuple): The patterns parsed, one entry for each.
         init_cfg (tuple[InitItem, ...]): What to write, in order.
+        copy_from (str, optional): Or the path of what to copy.
         overwrite (bool): Whether loaded tensors are written too.
         optional (bool): Whether it may match nothing.
     """
@@ -98,7 +100,8 @@ class Rule:
     index: int
     paths: Tuple[str, ...]
     alternatives: Tuple[List[Tuple[str, ...]], ...]
-    init_cfg: Tuple[InitItem, ...]
+    init_cfg: Tuple[InitItem, ...] = ()
+    copy_from: Optional[str] = None
     overwrite: bool = False
     optional: bool = False
 
@@ -143,7 +146,8 @@ def _parse_rule(
 ) -> Optional[Rule]:
     if not isinstance(cfg, dict):
         problems.append(
-            f'a rule is a dict with `path` and `init_cfg`, not {_short(cfg)}'
+            'a rule is a dict with `path` and `init_cfg` or `copy_from`, not '
+            f'{_short(cfg)}'
         )
         return None
     for key in cfg:
@@ -152,9 +156,15 @@ def _parse_rule(
                 f'unknown key {key!r}{nearest(key, _KEYS)}; the '
                 f'keys are {", ".join(_KEYS)}'
             )
-    for key in ('path', 'init_cfg'):
-        if key not in cfg:
-            problems.append(f'`{key}` is missing')
+    if 'path' not in cfg:
+        problems.append('`path` is missing')
+    if 'init_cfg' not in cfg and 'copy_from' not in cfg:
+        problems.append('`init_cfg` is missing, or `copy_from`')
+    if 'init_cfg' in cfg and 'copy_from' in cfg:
+        problems.append(
+            '`init_cfg` and `copy_from` exclude each other; write two rules, '
+            'of which the later wins'
+        )
     flags = {key: cfg.get(key, False) for key in ('overwrite', 'optional')}
     for key, value in flags.items():
         if not isinstance(value, bool):
@@ -166,9 +176,23 @@ def _parse_rule(
     items = (
         _parse_init_cfg(cfg['init_cfg'], problems) if 'init_cfg' in cfg else ()
     )
+    source = cfg.get('copy_from')
+    if 'copy_from' in cfg and not _is_plain(source):
+        problems.append(
+            '`copy_from` must be the path of one module or parameter, without '
+            f'wildcards, not {_short(source)}'
+        )
     if problems:
         return None
-    return Rule(index, paths, alternatives, items, **flags)
+    return Rule(index, paths, alternatives, items, source, **flags)
+
+
+def _is_plain(path: Any) -> bool:
+    return (
+        isinstance(path, str)
+        and bool(path)
+        and not re.search(r'[\s*?{}\[\]]', path)
+    )
 
 
 def _parse_paths(

@@ -5,7 +5,7 @@ copied aside, the initializer does what it likes, the copies go back.
 """
 
 import math
-from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple, Union
 
 import torch
 import torch.nn as nn
@@ -54,7 +54,8 @@ def write_matches(
     problems: List[str] = []
     with random_state_kept(devices), torch.no_grad():
         for rule, members in by_rule.items():
-            touched: List[Set[int]] = [set() for _ in rule.init_cfg]
+            actions = _actions(members[0])
+            touched: List[Set[int]] = [set() for _ in actions]
             for match in members:
                 number = module_seed(seed, match.path, match.draw)
                 seed_everything(number, devices)
@@ -79,7 +80,7 @@ def _write_match(
     try:
         touched = _write(
             match.target,
-            match.rule.init_cfg,
+            _actions(match),
             match.new,
             match.kept,
             watch,
@@ -106,6 +107,26 @@ def _write_match(
     return touched
 
 
+class _Copy:
+    """Writes the values of other tensors; does not make them the same."""
+
+    is_mmengines = True
+
+    def __init__(self, match: Match) -> None:
+        self._match = match
+
+    def __call__(self, module: nn.Module) -> None:
+        copies = self._match.copies
+        for slot in self._match.new:
+            if slot.name in copies:
+                slot.tensor.data.copy_(copies[slot.name].tensor.data)
+
+
+def _actions(match: Match) -> Sequence[Union[InitItem, _Copy]]:
+    """What is called, one after the other, to write a match."""
+    return match.rule.init_cfg or (_Copy(match),)
+
+
 def _without_effect(
     rule: Rule, matches: List[Match], touched: List[Set[int]]
 ) -> List[str]:
@@ -114,7 +135,7 @@ def _without_effect(
     return [
         f'{rule}: {item} initialises nothing: it wrote none of the '
         f'{given} new tensors that it was given'
-        for item, wrote in zip(rule.init_cfg, touched)
+        for item, wrote in zip(_actions(matches[0]), touched)
         if not wrote
     ]
 
@@ -144,7 +165,7 @@ def _not_finite(
 
 def _write(
     target: nn.Module,
-    items: Sequence[InitItem],
+    items: Sequence[Union[InitItem, '_Copy']],
     new: Sequence[Slot],
     kept: Sequence[Slot],
     watch: WriteWatch,

@@ -1,0 +1,169 @@
+"""`copy_from`: a second branch gets the values of the first."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn as nn
+from test_hook import hooks, report_of, start_of
+from toy import ToyModel, build_runner, pretrained, same, snapshot
+
+from mmpartinit import RuleError, init_modules, plan_init
+
+ZERO = dict(type='Constant', val=0)
+
+
+def two_branches():
+    """A pretrained branch, and a new one with something more in it."""
+    model = ToyModel()
+    model.backbone.layer2 = copy.deepcopy(model.backbone.layer2)
+    for value in model.backbone.layer2.state_dict().values():
+        value.add_(1)
+    model.backbone.layer2[0].extra = nn.Linear(2, 2)
+    return model
+
+
+LAYER2 = dict(path='backbone.layer2', copy_from='backbone.layer1')
+
+
+def test_every_tensor_of_the_same_name_is_copied_by_value():
+    model = two_branches()
+    before = snapshot(model)
+    report = init_modules(model, [LAYER2], seed=1)
+    first, second = model.backbone.layer1, model.backbone.layer2
+    for name, value in first.state_dict().items():
+        assert same(value, before[f'backbone.layer1.{name}']), name
+        assert same(value, second.state_dict()[name]), name
+        assert value.data_ptr() != second.state_dict()[name].data_ptr()
+    buffers = {n for n, _ in first.named_buffers()}
+    assert '0.bn.running_var' in buffers  # copied with the rest
+    left = ['backbone.layer2.0.extra.weight', 'backbone.layer2.0.extra.bias']
+    for name in left:
+        assert same(model.state_dict()[name], before[name])
+    (found,) = [f for f in report.findings if f.code == 'not-copied']
+    assert (found.level, found.names) == ('note', left)
+    by_name = {t.name: t for t in report.tensors}
+    record = by_name['backbone.layer2.1.linear.weight']
+    assert (record.origin, record.rule) == ('rule', 0)
+    assert record.source == 'backbone.layer1.1.linear.weight'
+    assert by_name['backbone.layer1.1.linear.weight'].source is None
+    assert report.rules[0].copy_from == 'backbone.layer1'
+    assert 'copy of backbone.layer1' in str(report)
+
+
+def test_a_parameter_and_several_matches():
+    model = ToyModel()
+    nn.init.normal_(model.backbone.gamma)
+    rules = [
+        dict(path='**.se.norm.weight', copy_from='backbone.gamma'),
+        dict(
+            path='backbone.layer*.1.linear',
+            copy_from='backbone.layer1.0.linear',
+        ),
+    ]
+    report = init_modules(model, rules)
+    for layer in (model.backbone.layer1, model.backbone.layer2):
+        assert same(layer[1].se.norm.weight, model.backbone.gamma)
+        linear = model.backbone.layer1[0].linear
+        assert same(layer[1].linear.weight, linear.weight)
+        assert layer[1].linear.weight is not linear.weight
+    assert [len(rule.wrote) for rule in report.rules] == [4, 4]
+
+
+def test_the_source_is_what_earlier_rules_made_of_it():
+    model = two_branches()
+    init_modules(
+        model,
+        [
+            dict(path='backbone.layer1.0.linear', init_cfg=ZERO),
+            LAYER2,
+            dict(path='backbone.layer2.1.linear', init_cfg=ZERO),
+        ],
+    )
+    assert model.backbone.layer2[0].linear.weight.eq(0).all()
+    assert model.backbone.layer2[1].linear.weight.eq(0).all()
+    assert model.backbone.layer1[1].linear.weight.ne(0).any()
+
+
+def test_loaded_tensors_stay_unless_overwrite_is_set():
+    name = 'backbone.layer2.0.linear.weight'
+    for overwrite in (False, True):
+        model = two_branches()
+        before = snapshot(model)
+        rule = dict(LAYER2, overwrite=overwrite)
+        init_modules(model, [rule], loaded={name})
+        assert same(model.state_dict()[name], before[name]) is not overwrite
+        bias = 'backbone.layer2.0.linear.bias'
+        assert not same(model.state_dict()[bias], before[bias])
+
+
+def test_tied_tensors_are_no_matter():
+    model = nn.ModuleDict({'a': nn.Linear(2, 2), 'b': nn.Linear(2, 2)})
+    model['b'].weight = model['a'].weight
+    init_modules(model, [dict(path='b', copy_from='a')])
+    assert same(model['a'].bias, model['b'].bias)
+    assert model['b'].bias is not model['a'].bias
+    assert model['b'].weight is model['a'].weight
+
+
+def test_through_a_runner_after_loading(work_dir, tmp_path):
+    state = pretrained(tmp_path / 'weights.pth')
+    part = {k: v for k, v in state.items() if 'layer2' not in k}
+    torch.save(dict(state_dict=part), tmp_path / 'part.pth')
+    runner = build_runner(
+        work_dir,
+        custom_hooks=hooks(LAYER2),
+        load_from=str(tmp_path / 'part.pth'),
+    )
+    runner.train()
+    start = start_of(runner)
+    for name in start:
+        if name.startswith('backbone.layer2') and '.se.' not in name:
+            source = name.replace('layer2', 'layer1')
+            assert same(start[name], state[source]), name
+    assert report_of(runner).rules[0].copy_from == 'backbone.layer1'
+
+
+@pytest.mark.parametrize(
+    'rule, words',
+    [
+        (dict(LAYER2, init_cfg=ZERO), 'exclude each other'),
+        (dict(path='head'), '`init_cfg` is missing, or `copy_from`'),
+        (dict(path='head', copy_from=3), 'must be the path of one module'),
+        (dict(path='head', copy_from=''), 'must be the path of one module'),
+        (dict(path='head', copy_from='a.*'), 'without wildcards'),
+        (
+            dict(path='head', copy_from='backbone.layer3'),
+            "matches 'backbone.layer3'; the nearest .*backbone.layer[12]",
+        ),
+        (dict(path='hed', copy_from='backbone'), "matches 'hed'"),
+        (
+            dict(path='head', copy_from='backbone.stem'),
+            r'head.weight \(3, 8\) and backbone.stem.weight \(8, 4\)',
+        ),
+        (
+            dict(path='neck', copy_from='head'),
+            'head has none of the new tensors of neck .neck.adapter.down',
+        ),
+        (dict(path='head', copy_from='head'), 'copied from itself'),
+    ],
+)
+def test_a_copy_that_cannot_be_made_is_an_error(rule, words):
+    model = ToyModel()
+    before = snapshot(model)
+    first = dict(path='head', init_cfg=ZERO)
+    with pytest.raises(RuleError, match=words) as info:
+        init_modules(model, [first, rule])
+    assert 'rule 1' in str(info.value)
+    for name, value in model.state_dict().items():
+        assert same(value, before[name]), name
+
+
+def test_all_shapes_that_differ_are_listed():
+    model = ToyModel()
+    model.backbone.layer2[0].linear = nn.Linear(4, 8)
+    model.backbone.layer2[1].linear = nn.Linear(8, 5)
+    with pytest.raises(RuleError) as info:
+        plan_init(model, [LAYER2])
+    for name in ('0.linear.weight', '1.linear.weight', '1.linear.bias'):
+        assert f'backbone.layer2.{name} (' in str(info.value)
