@@ -42,9 +42,9 @@ def check_matches(rule: Rule, matches: Sequence[Match]) -> List[str]:
         ]
     acting = [match for match in matches if match.new]
     problems = _no_memory([slot for match in acting for slot in match.new])
-    if rule.copy_from is not None:
-        problems += _no_copies(acting)
-    elif acting and not problems:
+    if not problems and rule.copy_from is not None:
+        problems = _no_copies(acting)
+    elif not problems and acting:
         targets = [(match.path, match.target) for match in acting]
         problems = _check_items(rule, targets)
     return [f'{rule}: {problem}' for problem in problems]
@@ -54,7 +54,7 @@ def _check_items(rule: Rule, targets: Targets) -> List[str]:
     problems = []
     for position, item in enumerate(rule.init_cfg):
         name = (
-            f'init_cfg[{position}]' if len(rule.init_cfg) > 1 else ('init_cfg')
+            f'init_cfg[{position}]' if len(rule.init_cfg) > 1 else 'init_cfg'
         )
         for check in _CHECKS:
             problem = check(item, targets)
