@@ -14,8 +14,9 @@ SOURCES := setup.cfg pyproject.toml constraints.txt
 demo: $(VENV)/.demo-ready
 	$(BIN)/mmpartinit demo
 
+# Threads that wait without spinning: on busy cores the rest is far slower.
 demo-mmdet: $(VENV)/.test-ready
-	$(BIN)/python -m configs.digits_detection.compare
+	OMP_WAIT_POLICY=passive $(BIN)/python -W ignore -m configs.digits_detection.compare
 
 test: $(VENV)/.test-ready
 	$(BIN)/python -m pytest
