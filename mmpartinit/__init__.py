@@ -1,7 +1,8 @@
 """mmpartinit: say where every weight of a modified model comes from.
 
 Importing the package registers :class:`CustomModuleInitHook` in MMEngine's
-``HOOKS`` and the initializers ``Apply`` and ``InitWeights`` in its
+``HOOKS`` and the initializers ``AdaptedPretrained``, ``Apply``, ``Identity``,
+``InitWeights``, ``Orthogonal`` and ``ResetParameters`` in its
 ``WEIGHT_INITIALIZERS``.
 """
 
@@ -17,8 +18,15 @@ except ModuleNotFoundError as error:
         name='mmengine',
     ) from None
 
+from .adapted import AdaptedPretrained
 from .hook import CustomModuleInitHook
-from .initializers import Apply, InitWeights
+from .initializers import (
+    Apply,
+    Identity,
+    InitWeights,
+    Orthogonal,
+    ResetParameters,
+)
 from .loading import record_loads
 from .plan import InitPlan, init_modules, plan_init
 from .report import InitReport
@@ -27,11 +35,15 @@ from .seeding import module_seed
 from .version import __version__
 
 __all__ = [
+    'AdaptedPretrained',
     'Apply',
     'CustomModuleInitHook',
+    'Identity',
     'InitPlan',
     'InitReport',
     'InitWeights',
+    'Orthogonal',
+    'ResetParameters',
     'RuleError',
     '__version__',
     'init_modules',

@@ -9,14 +9,21 @@ from mmengine.model import KaimingInit, PretrainedInit, XavierInit
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from .initializers import InitWeights
+from .initializers import (
+    Identity,
+    InitWeights,
+    Orthogonal,
+    ResetParameters,
+    layer_names,
+    no_identity,
+    own_reset,
+)
 from .matching import BareParameter, Match
 from .paths import Slot
 from .rules import (
     InitItem,
     Rule,
     has_values,
-    layer_names,
     nearest,
     reached,
 )
@@ -163,10 +170,11 @@ def _no_tensor(item: InitItem, targets: Targets) -> str:
 
 
 def _too_flat(item: InitItem, targets: Targets) -> str:
-    """Xavier and Kaiming count inputs and outputs, so a weight must have at
-    least two dimensions.
+    """Xavier and Kaiming count inputs and outputs, and Orthogonal makes a
+    matrix, so a weight must have at least two dimensions.
     """
-    if not isinstance(item.initializer, (XavierInit, KaimingInit)):
+    kinds = (XavierInit, KaimingInit, Orthogonal)
+    if not isinstance(item.initializer, kinds):
         return ''
     flat = [
         name
@@ -180,6 +188,37 @@ def _too_flat(item: InitItem, targets: Targets) -> str:
         'it needs at least two dimensions, and '
         f'{", ".join(flat[:3])}{more} have fewer; say with `layer` which '
         'layers it is for'
+    )
+
+
+def _no_identity(item: InitItem, targets: Targets) -> str:
+    if not isinstance(item.initializer, Identity):
+        return ''
+    for name, (child, key), value in _values(item, targets):
+        if key == 'weight' and isinstance(value, Tensor):
+            obstacle = no_identity(child)
+            if obstacle:
+                kind = _kind(child)
+                return (
+                    f'{name}: {kind} {obstacle}; say with `layer` or by path '
+                    'which layers it is for'
+                )
+    return ''
+
+
+def _nothing_to_reset(item: InitItem, targets: Targets) -> str:
+    if not isinstance(item.initializer, ResetParameters) or not item.whole:
+        return ''
+    without = [
+        (path, module)
+        for path, module in targets
+        if not any(own_reset(child) for child in module.modules())
+    ]
+    if not without:
+        return ''
+    return (
+        f'{_some(without)} ({_kind(without[0][1])}) has no reset_parameters() '
+        'to call; give an init_cfg that says the values'
     )
 
 
@@ -205,10 +244,9 @@ def _no_init_weights(item: InitItem, targets: Targets) -> str:
     ]
     if not without:
         return ''
-    kind = type(without[0][1]).__name__.replace('Bare', '')
     return (
-        f'{_some(without)} ({kind}) has no init_weights() to call; give '
-        'an init_cfg that says the values'
+        f'{_some(without)} ({_kind(without[0][1])}) has no init_weights() to '
+        'call; give an init_cfg that says the values'
     )
 
 
@@ -235,6 +273,8 @@ _CHECKS = (
     _reaches_nothing,
     _no_tensor,
     _too_flat,
+    _no_identity,
+    _nothing_to_reset,
     _no_checkpoint,
     _no_init_weights,
     _no_such_attribute,
@@ -260,6 +300,10 @@ def _values(
                     parts = () if is_bare else (names[child], key)
                     name = '.'.join(filter(None, (path, *parts)))
                     yield name, (child, key), value
+
+
+def _kind(module: nn.Module) -> str:
+    return type(module).__name__.replace('Bare', '')
 
 
 def _some(targets: Targets) -> str:

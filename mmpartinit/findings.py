@@ -9,10 +9,11 @@ from typing import Dict, Iterable, List, Optional, Sequence, Set
 import torch.nn as nn
 from torch import Tensor
 
+from .initializers import layer_names
 from .matching import Match
 from .paths import Slot
 from .report import Finding, group_names
-from .rules import Rule, layer_names, nearest
+from .rules import Rule, nearest
 
 
 def _finding(level: str, code: str, text: str, names: List[str]) -> Finding:

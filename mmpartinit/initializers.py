@@ -3,12 +3,15 @@
 They are usable in any ``init_cfg``, with this package's hook or without.
 """
 
-from typing import Callable, Union
+from abc import abstractmethod
+from typing import Any, Callable, List, Optional, Union
 
 import torch.nn as nn
-from mmengine.model import BaseModule
+from mmengine.model import BaseInit, BaseModule, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
 from mmengine.utils import get_object_from_string
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -69,3 +72,168 @@ class InitWeights:
             if isinstance(child, BaseModule):
                 child.is_init = False
         module.init_weights()
+
+
+class _LayerInit(BaseInit):
+    """What MMEngine's initializers have in common: they act on the layers
+    that ``layer`` names, and on all in a whole module.
+    """
+
+    def __call__(self, module: nn.Module) -> None:
+        """Initialize a module."""
+
+        def init(child: nn.Module) -> None:
+            if self.wholemodule or set(self.layer) & set(layer_names(child)):
+                self._init(child)
+
+        module.apply(init)
+        if hasattr(module, '_params_init_info'):
+            update_init_info(module, init_info=self._get_init_info())
+
+    def _init(self, module: nn.Module) -> None:
+        if getattr(module, 'weight', None) is not None:
+            self._init_weight(module)
+        if getattr(module, 'bias', None) is not None:
+            nn.init.constant_(module.bias, self.bias)
+
+    @abstractmethod
+    def _init_weight(self, module: nn.Module) -> None:
+        """Write the weight of a layer that has one."""
+
+
+@WEIGHT_INITIALIZERS.register_module()
+class Orthogonal(_LayerInit):
+    """Initialize weights with random (semi-)orthogonal matrices, by
+    :func:`torch.nn.init.orthogonal_`.
+
+    `Exact solutions to the nonlinear dynamics of learning in deep linear
+    neural networks - Saxe, A. et al. (2013).
+    <https://arxiv.org/abs/1312.6120>`_
+
+    A weight of shape (out, in, ...) is taken as a matrix of ``out`` rows. It
+    needs two dimensions, as with ``Xavier`` and ``Kaiming``.
+
+    Args:
+        gain (int | float): Factor of the values. Defaults to 1.
+        bias (int | float): Value of the bias. Defaults to 0.
+        bias_prob (float, optional): Probability that the bias stands for.
+            Defaults to None.
+        layer (str | list[str], optional): The layers to initialize. Defaults
+            to None.
+    """
+
+    def __init__(self, gain: float = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.gain = gain
+
+    def _init_weight(self, module: nn.Module) -> None:
+        nn.init.orthogonal_(module.weight, gain=self.gain)
+
+    def _get_init_info(self) -> str:
+        return f'{type(self).__name__}: gain={self.gain}, bias={self.bias}'
+
+
+@WEIGHT_INITIALIZERS.register_module()
+class Identity(_LayerInit):
+    """Initialize layers so that they give what they are given.
+
+    Matrices of shape (n, n) become the identity; in convolutions of shape
+    (n, n / groups, ...) the element in the middle of each kernel passes its
+    channel on (`DiracNets <https://arxiv.org/abs/1706.00388>`_).
+
+    Args:
+        bias (int | float): Value of the bias. Defaults to 0.
+        bias_prob (float, optional): Probability that the bias stands for.
+            Defaults to None.
+        layer (str | list[str], optional): The layers to initialize. Defaults
+            to None.
+
+    Raises:
+        ValueError: On use, if a layer cannot be the identity: one that gives
+            another shape than it is given, or a norm layer.
+    """
+
+    def _init_weight(self, module: nn.Module) -> None:
+        obstacle = no_identity(module)
+        if obstacle:
+            raise ValueError(f'{type(module).__name__} {obstacle}')
+        if isinstance(module, _CONVOLUTIONS):
+            nn.init.dirac_(module.weight, groups=module.groups)
+        else:
+            nn.init.eye_(module.weight)
+
+
+@WEIGHT_INITIALIZERS.register_module()
+class ResetParameters(_LayerInit):
+    """Initialize each layer as PyTorch does when it is built, by its own
+    ``reset_parameters()``; running statistics of norm layers as well.
+
+    Layers without that method and parameters that belong to no such layer
+    stay as they are.
+
+    Args:
+        layer (str | list[str], optional): The layers to initialize. Defaults
+            to None.
+    """
+
+    def __init__(self, layer: Union[str, List[str], None] = None) -> None:
+        super().__init__(layer=layer)
+
+    def _init(self, module: nn.Module) -> None:
+        reset = own_reset(module)
+        if reset is not None:
+            reset()
+
+    def _get_init_info(self) -> str:
+        return type(self).__name__
+
+
+def no_identity(module: nn.Module) -> str:
+    """Why a module with a weight cannot be the identity; '' if it can."""
+    shape = tuple(module.weight.shape)
+    if isinstance(module, _CONVOLUTIONS):
+        # With padding='same', or by hand what that amounts to.
+        same = tuple(
+            dilation * (size - 1) // 2
+            for dilation, size in zip(module.dilation, module.kernel_size)
+        )
+        if (
+            module.in_channels == module.out_channels
+            and all(size % 2 for size in module.kernel_size)
+            and all(stride == 1 for stride in module.stride)
+            and (
+                module.padding in ('same', same)
+                or (module.padding == 'valid' and not any(same))
+            )
+        ):
+            return ''
+        return (
+            f'with a weight of shape {shape} cannot be the identity: it takes '
+            'as many channels out as in, an odd kernel size, stride 1 and '
+            'padding that keeps the size (it has '
+            f'in_channels={module.in_channels}, stride={module.stride}, '
+            f'padding={module.padding!r})'
+        )
+    if len(shape) == 2 and shape[0] == shape[1]:
+        return ''
+    return (
+        f'with a weight of shape {shape} cannot be the identity: only square '
+        'matrices and convolutions can'
+    )
+
+
+def own_reset(module: nn.Module) -> Optional[Callable[[], None]]:
+    """The method that gives a layer PyTorch's defaults, if it has one."""
+    reset = getattr(module, 'reset_parameters', None)
+    if reset is None and isinstance(module, nn.MultiheadAttention):
+        # The one layer of PyTorch's that has it under a private name.
+        reset = module._reset_parameters
+    return reset if callable(reset) else None
+
+
+def layer_names(module: nn.Module) -> List[str]:
+    """The names by which ``layer`` may call a module: its class and the
+    direct bases of that.
+    """
+    kind = type(module)
+    return [kind.__name__] + [base.__name__ for base in kind.__bases__]

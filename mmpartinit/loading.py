@@ -136,8 +136,11 @@ def _fits(tensor: Any, value: Any) -> bool:
         isinstance(tensor, Tensor)
         and isinstance(value, Tensor)
         and not is_lazy(tensor)
-        # As torch does: very old checkpoints have one element for a scalar.
-        and (value.shape == tensor.shape or value.shape == (1,) + tensor.shape)
+        and (
+            value.shape == tensor.shape
+            # torch takes a scalar from a list, as very old checkpoints have.
+            or (tensor.dim() == 0 and value.dim() == 1)
+        )
     )
 
 

@@ -14,6 +14,7 @@ import torch.nn as nn
 from mmengine.model import BaseInit, initialize
 from mmengine.registry import WEIGHT_INITIALIZERS
 
+from .initializers import Identity, Orthogonal, layer_names
 from .paths import PathError, parse_pattern
 
 _KEYS = ('path', 'init_cfg', 'copy_from', 'overwrite', 'optional')
@@ -51,15 +52,15 @@ class InitItem:
 
     @property
     def is_mmengines(self) -> bool:
-        """Whether it is one of MMEngine's own random or constant ones, of
-        which it is known what they write.
+        """Whether it is one of MMEngine's own random or constant ones, or one
+        of ours like them, of which it is known what they write.
         """
         kind = type(self.initializer)
-        return (
+        is_known = kind in (Identity, Orthogonal) or (
             issubclass(kind, BaseInit)
             and kind.__module__ == BaseInit.__module__
-            and 'override' not in self.cfg
         )
+        return is_known and 'override' not in self.cfg
 
     def __call__(self, module: nn.Module) -> None:
         """Write the values into a module, as ``initialize`` does."""
@@ -311,14 +312,6 @@ def has_values(module: nn.Module) -> bool:
     return any(
         getattr(module, key, None) is not None for key in ('weight', 'bias')
     )
-
-
-def layer_names(module: nn.Module) -> List[str]:
-    """The names by which ``layer`` may call a module: its class and the
-    direct bases of that.
-    """
-    kind = type(module)
-    return [kind.__name__] + [base.__name__ for base in kind.__bases__]
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -46,6 +46,9 @@ def write_matches(
     """
     watch = WriteWatch(slot.tensor for slot in slots)
     devices = cuda_devices(slot.tensor for slot in slots)
+    # Batch norm fills these in itself where a checkpoint lacks them, so that
+    # writing them alone is no effect.
+    counters = {id(s.tensor) for s in slots if s.key == 'num_batches_tracked'}
     by_rule: Dict[Rule, List[Match]] = {}
     for match in matches:
         if match.new:
@@ -62,7 +65,9 @@ def write_matches(
                 found = _write_match(match, watch, slots)
                 for item_touched, tensors in zip(touched, found):
                     item_touched |= tensors
-            problems += _without_effect(rule, members, touched)
+            problems += _without_effect(
+                members, [wrote - counters for wrote in touched]
+            )
             new = {id(s.tensor) for match in members for s in match.new}
             for tensor in new.intersection(set().union(*touched)):
                 written.setdefault(tensor, []).append(rule.index)
@@ -128,12 +133,12 @@ def _actions(match: Match) -> Sequence[Union[InitItem, _Copy]]:
 
 
 def _without_effect(
-    rule: Rule, matches: List[Match], touched: List[Set[int]]
+    matches: List[Match], touched: List[Set[int]]
 ) -> List[str]:
     """Initializers that wrote nothing, not even something that was kept."""
     given = sum(len(match.new) for match in matches)
     return [
-        f'{rule}: {item} initialises nothing: it wrote none of the '
+        f'{matches[0].rule}: {item} initialises nothing: it wrote none of the '
         f'{given} new tensors that it was given'
         for item, wrote in zip(_actions(matches[0]), touched)
         if not wrote

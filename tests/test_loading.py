@@ -264,9 +264,12 @@ def test_what_was_loaded_before_training_is_kept(work_dir, weights, way):
 def test_a_scalar_from_a_very_old_checkpoint_was_loaded():
     model = nn.Module()
     model.scale = nn.Parameter(torch.tensor(1.0))
+    model.bias = nn.Parameter(torch.zeros(3))
+    state = dict(scale=torch.tensor([7.0]), bias=torch.ones(1, 3))
     with record_loads(model) as loaded:
-        model.load_state_dict({'scale': torch.tensor([7.0])})
-    assert loaded == {'scale'} and model.scale == 7
+        load_state_dict(model, state, logger='silent')
+    assert loaded == {'scale'}
+    assert model.scale == 7 and model.bias.eq(0).all()
 
 
 def test_the_copy_of_ema_hook_is_not_the_model(work_dir, weights):

@@ -381,3 +381,11 @@ def test_a_missing_checkpoint_is_said_before_anything_is_written():
     with pytest.raises(RuleError, match="no checkpoint file 'no/such.pth'"):
         init_modules(model, [SE_ZERO, dict(path='head', init_cfg=cfg)])
     assert changed(model, before) == set()
+
+
+def test_a_checkpoint_without_a_matching_key_is_an_error(tmp_path):
+    torch.save({'other.weight': torch.ones(2)}, tmp_path / 'other.pth')
+    cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'other.pth'))
+    model = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
+    with pytest.raises(RuleError, match='Pretrained.*initialises nothing'):
+        init_modules(model, [dict(path='0', init_cfg=cfg)])
