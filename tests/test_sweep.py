@@ -1,9 +1,5 @@
 """A part of ``make sweep``: rules on models that mmdet ships configs for."""
 
-import pytest
-
-pytest.importorskip('mmdet')
-
 from sweep import config_files, sweep
 
 
