@@ -86,7 +86,7 @@ def test_modules_loaded_in_part_get_their_new_tensors_only(style):
     model = ToyModel()
     before = snapshot(model)
     floats = {k for k, v in before.items() if v.is_floating_point()}
-    loaded = {k for k in before if hash(k) % 2 or k not in floats}
+    loaded = {*list(before)[::2], *(set(before) - floats)}
     loaded |= {'head.weight', 'backbone.layer1.0.bn.running_mean'}
     loaded -= {'head.bias', 'backbone.layer1.0.bn.running_var'}
     storages = {k: v.data_ptr() for k, v in model.state_dict().items()}
