@@ -5,8 +5,16 @@ import copy
 import pytest
 import torch
 import torch.nn as nn
-from test_hook import hooks, report_of, start_of
-from toy import ToyModel, build_runner, pretrained, same, snapshot
+from toy import (
+    ToyModel,
+    build_runner,
+    hooks,
+    pretrained,
+    report_of,
+    same,
+    snapshot,
+    start_of,
+)
 
 from mmpartinit import RuleError, init_modules, plan_init
 

@@ -16,48 +16,21 @@ from toy import (
     SE_ZERO,
     ToyModel,
     build_runner,
+    hooks,
     pretrained,
+    report_of,
     runner_cfg,
     same,
     snapshot,
+    start_of,
 )
 
-from mmpartinit import CustomModuleInitHook, RuleError, init_modules
+from mmpartinit import RuleError, init_modules
 
 SE = 'backbone.layer1.0.se'
 NORMAL = dict(
     path='backbone.**.se', init_cfg=dict(type='Normal', layer='Linear')
 )
-
-
-@HOOKS.register_module()
-class Witness(Hook):
-    """Keeps the weights that the first iteration starts from."""
-
-    priority = 'LOWEST'
-
-    def __init__(self) -> None:
-        self.starts = []
-
-    def before_train(self, runner) -> None:
-        self.starts.append(snapshot(runner.model))
-
-
-def hooks(*modules, **others):
-    hook = dict(type='CustomModuleInitHook', modules=list(modules), **others)
-    return [hook, dict(type='Witness')]
-
-
-def find(runner, kind):
-    return next(hook for hook in runner.hooks if isinstance(hook, kind))
-
-
-def start_of(runner):
-    return find(runner, Witness).starts[-1]
-
-
-def report_of(runner):
-    return find(runner, CustomModuleInitHook).report
 
 
 def is_initialised(state):
@@ -294,7 +267,8 @@ def test_a_pure_python_config(work_dir, tmp_path):
     path.write_text(
         textwrap.dedent("""
         from mmengine.model import ConstantInit, TruncNormalInit
-        from test_hook import Witness, gate_init
+        from test_hook import gate_init
+        from toy import Witness
         from toy import ToyModel
 
         from mmpartinit import Apply, CustomModuleInitHook, InitWeights

@@ -15,8 +15,15 @@ from mmengine.model import initialize, revert_sync_batchnorm
 from mmengine.registry import MODELS
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import load_state_dict
-from test_hook import hooks, start_of
-from toy import SE_ZERO, ToyModel, build_runner, pretrained, same
+from toy import (
+    SE_ZERO,
+    ToyModel,
+    build_runner,
+    hooks,
+    pretrained,
+    same,
+    start_of,
+)
 
 from mmpartinit import init_modules, record_loads
 from mmpartinit.loading import loaded_names

@@ -14,9 +14,16 @@ from mmengine.registry import (
     init_default_scope,
 )
 from mmengine.runner import Runner
-from test_hook import hooks, report_of, start_of
 from torch.utils.data import Dataset
-from toy import build_runner, runner_cfg, same, snapshot
+from toy import (
+    build_runner,
+    hooks,
+    report_of,
+    runner_cfg,
+    same,
+    snapshot,
+    start_of,
+)
 
 from mmpartinit import init_modules
 

@@ -12,8 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
-from test_hook import report_of, start_of
-from toy import same
+from toy import report_of, same, start_of
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 

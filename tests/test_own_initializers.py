@@ -10,8 +10,16 @@ from mmdet.models import ResNet
 from mmengine.config import Config
 from mmengine.model import BaseModule, initialize
 from mmengine.registry import MODELS
-from test_hook import hooks, report_of, start_of
-from toy import ToyBackbone, ToyModel, build_runner, same, snapshot
+from toy import (
+    ToyBackbone,
+    ToyModel,
+    build_runner,
+    hooks,
+    report_of,
+    same,
+    snapshot,
+    start_of,
+)
 
 from mmpartinit import (
     AdaptedPretrained,

@@ -1,6 +1,7 @@
 """Loaded tensors come out bit for bit, however an initializer writes."""
 
 import ctypes
+import gc
 
 import pytest
 import torch
@@ -289,20 +290,22 @@ def test_copies_are_of_one_match_and_its_loaded_tensors_only():
     size = 256 * 256 * 4
     held = []
 
-    def measure(module):
-        import gc
-
+    def tensors():
         gc.collect()
+        found = [t for t in gc.get_objects() if isinstance(t, torch.Tensor)]
+        return {id(t): t for t in found}
+
+    def measure(module):
         own = {p.data_ptr() for p in model.parameters()}
         pointers = {
             t.data_ptr(): t.numel() * t.element_size()
-            for t in gc.get_objects()
-            if isinstance(t, torch.Tensor) and t.data_ptr() not in own
+            for number, t in tensors().items()
+            if number not in before and t.data_ptr() not in own
         }
-        held.append(sum(pointers.values()) - ignored)
+        held.append(sum(pointers.values()))
         module.bias.data.fill_(1)
 
-    ignored = 0
+    before = tensors()  # kept, so that their numbers are not given away
     rule = dict(path='*', init_cfg=dict(type='Apply', fn=measure))
     init_modules(model, [rule])
     nothing_loaded, held = max(held), []

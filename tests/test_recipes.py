@@ -2,8 +2,16 @@
 
 import pytest
 import torch
-from test_hook import hooks, report_of, start_of
-from toy import ToyModel, build_runner, pretrained, same, snapshot
+from toy import (
+    ToyModel,
+    build_runner,
+    hooks,
+    pretrained,
+    report_of,
+    same,
+    snapshot,
+    start_of,
+)
 
 SE = 'backbone.layer1.0.se'
 

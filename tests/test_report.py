@@ -4,8 +4,7 @@ import json
 
 import pytest
 import torch.nn as nn
-from test_hook import hooks, report_of
-from toy import SE_ZERO, ToyModel, build_runner, pretrained
+from toy import SE_ZERO, ToyModel, build_runner, hooks, pretrained, report_of
 
 from mmpartinit import init_modules, plan_init, record_loads
 from mmpartinit.report import group_names

@@ -8,10 +8,13 @@ import torch
 import torch.nn as nn
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel, BaseModule, Sequential
-from mmengine.registry import DATASETS, METRICS, MODELS
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
+
+from mmpartinit import CustomModuleInitHook
 
 
 class SE(nn.Module):
@@ -177,3 +180,37 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
         and a.dtype == b.dtype
         and a.numpy().tobytes() == b.numpy().tobytes()
     )
+
+
+@HOOKS.register_module()
+class Witness(Hook):
+    """Keeps the weights that the first iteration starts from."""
+
+    priority = 'LOWEST'
+
+    def __init__(self) -> None:
+        self.starts = []
+
+    def before_train(self, runner) -> None:
+        self.starts.append(snapshot(runner.model))
+
+
+def hooks(*modules, **others):
+    """Custom hooks: ours with these rules, and a witness."""
+    hook = dict(type='CustomModuleInitHook', modules=list(modules), **others)
+    return [hook, dict(type='Witness')]
+
+
+def find(runner, kind):
+    """The hook of a runner that is of a kind."""
+    return next(hook for hook in runner.hooks if isinstance(hook, kind))
+
+
+def start_of(runner):
+    """The weights that the first iteration of its last training had."""
+    return find(runner, Witness).starts[-1]
+
+
+def report_of(runner):
+    """The report of its hook of ours."""
+    return find(runner, CustomModuleInitHook).report
