@@ -19,7 +19,6 @@ from .initializers import (
     own_reset,
 )
 from .matching import BareParameter, Match
-from .paths import Slot
 from .rules import (
     InitItem,
     Rule,
@@ -27,6 +26,7 @@ from .rules import (
     nearest,
     reached,
 )
+from .tree import Slot
 
 Targets = Sequence[Tuple[str, nn.Module]]
 

@@ -4,16 +4,17 @@ Each function looks for one kind of finding; ``docs/en/report.md`` explains
 every code.
 """
 
-from typing import Dict, Iterable, List, Optional, Sequence, Set
+from typing import Collection, Dict, Iterable, List, Optional, Sequence, Set
 
 import torch.nn as nn
 from torch import Tensor
 
 from .initializers import layer_names
 from .matching import Match
-from .paths import Slot
 from .report import Finding, group_names
 from .rules import Rule, nearest
+from .sharding import is_optimized
+from .tree import Slot
 
 
 def _finding(level: str, code: str, text: str, names: List[str]) -> Finding:
@@ -188,6 +189,22 @@ def overwritten(
     ]
 
 
+def differed(slots: Sequence[Slot], tensors: Collection[int]) -> List[Finding]:
+    """Tensors that not all ranks gave the same values."""
+    names = [slot.name for slot in slots if id(slot.tensor) in tensors]
+    if not names:
+        return []
+    return [
+        _finding(
+            'warning',
+            'ranks-differed',
+            f'{len(names)} tensors had other values on other ranks, and have '
+            "rank 0's now: their initializer depends on the rank",
+            names,
+        )
+    ]
+
+
 def never_trained(
     slots: Sequence[Slot],
     written: Dict[int, List[int]],
@@ -218,7 +235,7 @@ def never_trained(
     left_out = [
         s.name
         for s in parameters
-        if s.tensor.requires_grad and id(s.tensor) not in known
+        if s.tensor.requires_grad and not is_optimized(s.tensor, known)
     ]
     if left_out:
         findings.append(

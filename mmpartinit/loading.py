@@ -17,7 +17,7 @@ import torch.nn as nn
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from .paths import ModelTree, Slot
+from .tree import ModelTree, Slot
 
 # What was loaded since the import. Parameters are known by themselves, since
 # some code hangs them into other modules (`revert_sync_batchnorm`); buffers by
@@ -79,9 +79,14 @@ def loaded_names(model: nn.Module) -> Set[str]:
 
 
 def _is_loaded(slot: Slot) -> bool:
-    if isinstance(slot.tensor, nn.Parameter):
-        known = _loaded_parameters.get(id(slot.tensor))
-        return known is not None and known() is slot.tensor
+    tensor = getattr(slot.tensor, 'stands_for', slot.tensor)
+    if isinstance(tensor, nn.Parameter):
+        known = _loaded_parameters.get(id(tensor))
+        if known is not None and known() is tensor:
+            return True
+        if tensor is slot.tensor:
+            return False
+    # Sharding may have made another parameter of what was loaded.
     return slot.key in _loaded_keys.get(slot.owner, ())
 
 

@@ -6,8 +6,8 @@ from typing import Dict, List, Optional, Set, Tuple, Union
 
 import torch.nn as nn
 
-from .paths import ModelTree, Slot
 from .rules import Rule
+from .tree import ModelTree, Slot
 from .watch import has_memory
 
 

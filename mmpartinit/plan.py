@@ -4,7 +4,7 @@
 model; :meth:`InitPlan.apply` carries the plan out.
 """
 
-import math
+import hashlib
 from dataclasses import dataclass
 from typing import (
     Any,
@@ -17,13 +17,14 @@ from typing import (
     Set,
 )
 
-import torch
 import torch.nn as nn
+from mmengine.dist import get_world_size
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from .checks import check_matches
 from .findings import (
+    differed,
     never_trained,
     not_copied,
     not_written,
@@ -34,11 +35,11 @@ from .findings import (
     unused_layers,
 )
 from .matching import Match, loaded_ids, match_rules
-from .paths import ModelTree
+from .parallel import on_all_ranks, share, together
 from .report import Finding, InitReport, RuleRecord, TensorRecord
 from .rules import Rule, RuleError, parse_rules
-from .watch import has_memory
-from .writing import write_matches
+from .tree import ModelTree
+from .writing import Outcome, write_matches
 
 
 @dataclass
@@ -81,19 +82,32 @@ class InitPlan:
                 finite, if it replaced parameters instead of writing into
                 them, or if its initializer failed.
         """
-        slots = self.tree.slots
-        written = write_matches(self.matches, slots, seed)
-        report = self._report(seed, written)
-        report.findings += [
-            *not_written(self.matches, written),
-            *not_copied(self.matches),
-            *rewritten(slots, written),
-            *overwritten(slots, written, self.loaded),
-            *never_trained(slots, written, optimized),
-        ]
+        slots, shards = self.tree.slots, self.tree.shards
+        with self.tree.bare():
+            outcome = write_matches(self.matches, slots, seed, shards)
+            written = outcome.written
+            report = self._report(seed, outcome)
+            report.findings += [
+                *not_written(self.matches, written),
+                *not_copied(self.matches),
+                *rewritten(slots, written),
+                *overwritten(slots, written, self.loaded),
+                *differed(slots, outcome.differed),
+                *never_trained(slots, written, optimized),
+            ]
         return report
 
-    def _report(self, seed: int, written: Dict[int, List[int]]) -> InitReport:
+    def outline(self) -> str:
+        """A digest of the model's form and of what the rules act on."""
+        forms = [
+            (slot.name, slot.tensor.dtype, _shape(slot.tensor))
+            for slot in self.tree.slots
+        ]
+        acts = [(match.rule.index, match.path) for match in self.matches]
+        return hashlib.sha256(repr((forms, acts)).encode()).hexdigest()
+
+    def _report(self, seed: int, outcome: Outcome) -> InitReport:
+        written = outcome.written
         sources = {
             (match.rule.index, name): source.name
             for match in self.matches
@@ -103,14 +117,14 @@ class InitPlan:
         for slot in self.tree.slots:
             record = TensorRecord(
                 slot.name,
-                [] if is_lazy(slot.tensor) else list(slot.tensor.shape),
+                _shape(slot.tensor),
                 str(slot.tensor.dtype).replace('torch.', ''),
                 'model',
             )
             if id(slot.tensor) in written:
                 record.origin = 'rule'
                 record.rule = written[id(slot.tensor)][-1]
-                record.mean, record.std = _statistics(slot.tensor)
+                record.mean, record.std = outcome.statistics[id(slot.tensor)]
                 record.source = sources.get((record.rule, slot.name))
             elif id(slot.tensor) in self.loaded:
                 record.origin = 'checkpoint'
@@ -166,6 +180,13 @@ def plan_rules(
 ) -> InitPlan:
     """:func:`plan_init` for rules that are parsed already."""
     tree = ModelTree(model)
+    with tree.bare():
+        return _plan(tree, rules, loaded)
+
+
+def _plan(
+    tree: ModelTree, rules: List[Rule], loaded: Collection[str]
+) -> InitPlan:
     ids = loaded_ids(tree.slots, set(loaded))
     matches, problems = match_rules(tree, rules, ids)
     by_rule: Dict[Rule, List[Match]] = {rule: [] for rule in rules}
@@ -173,6 +194,8 @@ def plan_rules(
         by_rule[match.rule].append(match)
     for rule, members in by_rule.items():
         problems += check_matches(rule, members)
+    if tree.shards.problem and any(match.new for match in matches):
+        problems.append(tree.shards.problem)
     if problems:
         raise RuleError.of(problems)
     covered = {
@@ -218,17 +241,37 @@ def init_modules(
         >>> report.origins()
         {'checkpoint': 0, 'rule': 2, 'model': 2}
     """
-    return plan_init(model, modules, loaded=loaded).apply(seed)
+    with on_all_ranks():
+        rules = parse_rules(modules)
+    return run_rules(model, rules, loaded, seed)
 
 
-def _statistics(tensor: Tensor) -> List[Optional[float]]:
-    """Mean and standard deviation; None where there are none to give."""
-    if not has_memory(tensor):
-        return [None, None]
-    values = tensor.detach()
-    if values.is_complex():
-        values = values.abs()
-    elif values.dtype not in (torch.float32, torch.float64):
-        values = values.float()
-    numbers = values.mean().item(), values.std(unbiased=False).item()
-    return [x if math.isfinite(x) else None for x in numbers]
+def run_rules(
+    model: nn.Module,
+    rules: List[Rule],
+    loaded: Collection[str],
+    seed: int,
+    optimized: Optional[Iterable[Tensor]] = None,
+) -> InitReport:
+    """Plan and apply, on all ranks together: rank 0's names of loaded tensors
+    count, and its seed.
+    """
+    loaded, seed = share((set(loaded), seed))
+    plan, outline, error = None, '', None
+    try:
+        plan = plan_rules(model, rules, loaded)
+        outline = plan.outline() if get_world_size() > 1 else ''
+    except Exception as caught:
+        error = caught
+    outlines = together(error, outline)
+    for rank, other in enumerate(outlines):
+        if other != outlines[0]:
+            raise RuleError(
+                f'rank {rank} has another model than rank 0, or other rules; '
+                'all of them must be built alike'
+            )
+    return plan.apply(seed, optimized)
+
+
+def _shape(tensor: Tensor) -> List[int]:
+    return [] if is_lazy(tensor) else list(tensor.shape)

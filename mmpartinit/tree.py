@@ -1,24 +1,17 @@
-"""Path patterns, and the tree of names in a model that they select from.
-
-A path is a dotted name as ``named_modules()`` and ``named_parameters()`` give
-it, without the prefixes of wrappers. In a pattern, ``*`` stands for one
-segment or a part of one, ``?`` for one character, ``[34]`` for one of these
-characters, ``{a,b}`` for either word and ``**`` for any number of segments,
-none included.
-"""
+"""The tree of names in a model that path patterns select from."""
 
 import difflib
-import fnmatch
-import re
 from bisect import bisect_left
-from functools import lru_cache
-from typing import Dict, Iterable, List, NamedTuple, Tuple, Union
+from contextlib import contextmanager
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Tuple, Union
 
 import torch.nn as nn
 from mmengine.model import is_model_wrapper
 from torch import Tensor
 
-_MAGIC = re.compile(r'[*?\[]')
+from .paths import MAGIC, parse_pattern, segment_regex
+from .sharding import Shards
+
 # Modules that torch puts around another one, by the name under which they
 # keep it: torch.compile, activation checkpointing, FSDP.
 _WRAPPED_AS = (
@@ -26,88 +19,6 @@ _WRAPPED_AS = (
     '_checkpoint_wrapped_module',
     '_fsdp_wrapped_module',
 )
-
-
-class PathError(ValueError):
-    """A pattern that cannot be read."""
-
-
-def parse_pattern(pattern: str) -> List[Tuple[str, ...]]:
-    """Split a pattern into the plain patterns that it stands for.
-
-    Args:
-        pattern (str): For example ``'backbone.layer{3,4}.**.se'``.
-
-    Returns:
-        list[tuple[str, ...]]: The segments of each alternative, braces gone.
-
-    Raises:
-        PathError: If the pattern is empty or broken, with what to write
-            instead.
-    """
-    if not pattern:
-        raise PathError(
-            'the path is empty; write the dotted name of a module '
-            "or parameter, or '**' for the whole model"
-        )
-    alternatives = []
-    for plain in _expand_braces(pattern):
-        segments = tuple(plain.split('.'))
-        for segment in segments:
-            _check_segment(segment, plain)
-        alternatives.append(segments)
-    return alternatives
-
-
-def _check_segment(segment: str, pattern: str) -> None:
-    if not segment:
-        raise PathError(
-            f'{pattern!r} has an empty segment: a dot at an end, '
-            'or two in a row'
-        )
-    if any(char.isspace() for char in segment):
-        raise PathError(f'{pattern!r} has a space in it')
-    if '**' in segment and segment != '**':
-        raise PathError(
-            f'`**` stands for whole segments, so it cannot be a '
-            f'part of {segment!r}; write `*` there'
-        )
-    rest = re.sub(r'\[!?\]?[^\]]*\]', '', segment)
-    if '[' in rest or ']' in rest:
-        raise PathError(f'unbalanced square bracket in {segment!r}')
-
-
-def _expand_braces(pattern: str) -> List[str]:
-    start = pattern.find('{')
-    if start < 0:
-        if '}' in pattern:
-            raise PathError(f'`}}` without `{{` in {pattern!r}')
-        return [pattern]
-    depth, commas = 0, [start]
-    for end in range(start, len(pattern)):
-        depth += {'{': 1, '}': -1}.get(pattern[end], 0)
-        if depth == 0:
-            break
-        if depth == 1 and pattern[end] == ',':
-            commas.append(end)
-    else:
-        raise PathError(f'`{{` without `}}` in {pattern!r}')
-    if len(commas) == 1:
-        raise PathError(
-            f'{pattern[start : end + 1]!r} names no alternatives: write '
-            '`{a,b}` for words, `[2-4]` for one of several characters'
-        )
-    words = [pattern[i + 1 : j] for i, j in zip(commas, commas[1:] + [end])]
-    return [
-        pattern[:start] + expanded
-        for word in words
-        for expanded in _expand_braces(word + pattern[end + 1 :])
-    ]
-
-
-@lru_cache(maxsize=4096)
-def _segment_regex(segment: str) -> 're.Pattern':
-    return re.compile(fnmatch.translate(segment))
 
 
 class Slot(NamedTuple):
@@ -125,15 +36,17 @@ class ModelTree:
     Nodes are numbered so that what lies under node ``i`` is the range
     ``i + 1`` to ``ends[i]``; the state dict's entries under it are
     ``slots[first_slot[i]:last_slot[i]]``. Wrappers (DDP, FSDP,
-    ``torch.compile``, activation checkpointing) are stepped through.
+    ``torch.compile``, activation checkpointing) are stepped through, and for a
+    parameter that lies in parts its stand-in is there.
 
     Args:
-        model (nn.Module): The model, wrapped or not. It is only read.
+        model (nn.Module): The model, wrapped or not.
 
     Attributes:
         paths (list[str]): Path of each node; the model itself is ``''``.
         nodes (list[nn.Module | nn.Parameter]): The node itself.
         slots (list[Slot]): Parameters and persistent buffers.
+        shards (Shards): The parameters that lie in parts.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -144,7 +57,12 @@ class ModelTree:
         self.slots: List[Slot] = []
         self.first_slot: List[int] = []
         self.last_slot: List[int] = []
-        self._walk(model, '', '')
+        self._wrapped: List[
+            Tuple[Dict[str, nn.Module], str, nn.Module, nn.Module]
+        ] = []
+        self.shards = Shards(model)
+        with self.shards.shown():
+            self._walk(unwrap(model), '', '')
         self.index: Dict[str, int] = {
             path: i for i, path in enumerate(self.paths)
         }
@@ -159,7 +77,6 @@ class ModelTree:
     # `_parameters`, `_buffers` and `_modules` are read directly: the public
     # iterators either skip shared tensors, or cost several walks.
     def _walk(self, module: nn.Module, path: str, name: str) -> None:
-        module = unwrap(module)
         number = self._open(module, path, name)
         prefix = path + '.' if path else ''
         slots = self.slots
@@ -177,8 +94,25 @@ class ModelTree:
                     slots.append(Slot(prefix + key, module, key, tensor))
         for key, child in module._modules.items():
             if child is not None:
-                self._walk(child, prefix + key, key)
+                inner = unwrap(child)
+                if inner is not child:
+                    self._wrapped.append((module._modules, key, child, inner))
+                self._walk(inner, prefix + key, key)
         self._close(number)
+
+    @contextmanager
+    def bare(self) -> Iterator[None]:
+        """Have the model as it was before anything was wrapped or sharded:
+        initializers would come by a wrapped module twice.
+        """
+        with self.shards.shown():
+            for modules, key, _, inner in self._wrapped:
+                modules[key] = inner
+            try:
+                yield
+            finally:
+                for modules, key, wrapper, _ in self._wrapped:
+                    modules[key] = wrapper
 
     def _open(self, node, path: str, name: str) -> int:
         self.paths.append(path)
@@ -231,13 +165,13 @@ class ModelTree:
         return self._found[segments]
 
     def _children(self, parents: List[int], segment: str) -> List[int]:
-        if not _MAGIC.search(segment):
+        if not MAGIC.search(segment):
             paths = (self.paths[i] for i in parents)
             children = (
                 path + '.' + segment if path else segment for path in paths
             )
             return [self.index[c] for c in children if c in self.index]
-        matches = _segment_regex(segment).match
+        matches = segment_regex(segment).match
         found = []
         for parent in parents:
             child, end = parent + 1, self.ends[parent]
@@ -251,8 +185,8 @@ class ModelTree:
         if not self._by_name:
             for number, name in enumerate(self.names):
                 self._by_name.setdefault(name, []).append(number)
-        if _MAGIC.search(segment):
-            matches = _segment_regex(segment).match
+        if MAGIC.search(segment):
+            matches = segment_regex(segment).match
             names = [name for name in self._by_name if matches(name)]
         else:
             names = [segment] if segment in self._by_name else []

@@ -89,6 +89,12 @@ class WriteWatch(TorchDispatchMode):
                 self._written.add(self._spans[index][2])
             index += 1
 
+    def follow(self, tensors: Iterable[Tensor]) -> None:
+        """Watch the memory that tensors have now, which is no write."""
+        for tensor in tensors:
+            if id(tensor) in self._span_of:
+                self._follow(tensor)
+
     def _follow(self, tensor: Tensor) -> bool:
         """Whether a tensor has other memory now; watch that instead."""
         old, new = self._span_of[id(tensor)], _span(tensor, id(tensor))

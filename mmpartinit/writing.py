@@ -5,14 +5,27 @@ copied aside, the initializer does what it likes, the copies go back.
 """
 
 import math
-from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple, Union
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    List,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 import torch
 import torch.nn as nn
 from torch import Tensor
 
 from .matching import Match
-from .paths import Slot
+from .parallel import in_line, on_all_ranks, together
 from .rules import InitItem, Rule, RuleError
 from .seeding import (
     cuda_devices,
@@ -20,61 +33,174 @@ from .seeding import (
     random_state_kept,
     seed_everything,
 )
-from .watch import WriteWatch
+from .sharding import Shards, write_masters
+from .tree import Slot
+from .watch import WriteWatch, has_memory
+
+
+@dataclass
+class Outcome:
+    """What was written.
+
+    Attributes:
+        written (dict[int, list[int]]): ``id()`` of each tensor that was
+            written, and the indices of the rules that wrote it, in order.
+        statistics (dict[int, list]): Mean and standard deviation of each;
+            None where there are none to give.
+        differed (dict[int, None]): ``id()`` of those whose values were not
+            the same on all ranks.
+    """
+
+    written: Dict[int, List[int]] = field(default_factory=dict)
+    statistics: Dict[int, List[Optional[float]]] = field(default_factory=dict)
+    differed: Dict[int, None] = field(default_factory=dict)
 
 
 def write_matches(
-    matches: Sequence[Match], slots: Sequence[Slot], seed: int
-) -> Dict[int, List[int]]:
+    matches: Sequence[Match], slots: Sequence[Slot], seed: int, shards: Shards
+) -> Outcome:
     """Carry out a plan: write every match that has something new.
 
-    The global random state is left as it was, gradients are off.
+    The global random state is left as it was, gradients are off. Every rank
+    takes part, and all end with the values of rank 0.
 
     Args:
         matches (Sequence[Match]): What to write, in order.
         slots (Sequence[Slot]): The model's whole state dict.
         seed (int): Seed of the run.
+        shards (Shards): Which of the parameters lie in parts.
 
     Returns:
-        dict[int, list[int]]: ``id()`` of each tensor that was written, and
-        the indices of the rules that wrote it, in order.
+        Outcome: What was written.
 
     Raises:
         RuleError: If an initializer fails, wrote nothing, replaced what it
             should write, or wrote something else, and if parameters are not
-            finite afterwards.
+            finite afterwards; on this rank or on another one.
     """
-    watch = WriteWatch(slot.tensor for slot in slots)
-    devices = cuda_devices(slot.tensor for slot in slots)
-    # Batch norm fills these in itself where a checkpoint lacks them, so that
-    # writing them alone is no effect.
-    counters = {id(s.tensor) for s in slots if s.key == 'num_batches_tracked'}
-    by_rule: Dict[Rule, List[Match]] = {}
-    for match in matches:
-        if match.new:
-            by_rule.setdefault(match.rule, []).append(match)
-    written: Dict[int, List[int]] = {}
-    problems: List[str] = []
-    with random_state_kept(devices), torch.no_grad():
-        for rule, members in by_rule.items():
-            actions = _actions(members[0])
-            touched: List[Set[int]] = [set() for _ in actions]
-            for match in members:
-                number = module_seed(seed, match.path, match.draw)
-                seed_everything(number, devices)
-                found = _write_match(match, watch, slots)
-                for item_touched, tensors in zip(touched, found):
-                    item_touched |= tensors
-            problems += _without_effect(
-                members, [wrote - counters for wrote in touched]
-            )
-            new = {id(s.tensor) for match in members for s in match.new}
-            for tensor in new.intersection(set().union(*touched)):
-                written.setdefault(tensor, []).append(rule.index)
-    problems += _not_finite(matches, written)
-    if problems:
-        raise RuleError.of(problems)
-    return written
+    writer = _Writer(slots, seed, shards)
+    acting = [match for match in matches if match.new]
+    with random_state_kept(writer.devices), torch.no_grad():
+        # One group, unless parameters lie in parts.
+        for units, members in groupby(acting, writer.units_of):
+            writer.write(units, list(members))
+    with on_all_ranks():
+        problems = writer.problems()
+        if problems:
+            raise RuleError.of(problems)
+    write_masters(
+        slot.tensor for slot in slots if id(slot.tensor) in writer.out.written
+    )
+    return writer.out
+
+
+class _Writer:
+    """Writes matches, group by group."""
+
+    def __init__(
+        self, slots: Sequence[Slot], seed: int, shards: Shards
+    ) -> None:
+        self.out = Outcome()
+        self.devices = cuda_devices(slot.tensor for slot in slots)
+        self._slots, self._seed, self._shards = slots, seed, shards
+        self._number = {id(slot.tensor): i for i, slot in enumerate(slots)}
+        self._watch = WriteWatch(slot.tensor for slot in slots)
+        # What the initializers of each rule wrote, of new tensors and kept.
+        self._touched: Dict[Rule, List[Set[int]]] = {}
+        self._given: Counter = Counter()
+        self._infinite: Dict[int, Rule] = {}
+
+    def units_of(self, match: Match) -> Tuple[Any, ...]:
+        """What has to be gathered to write a match."""
+        concerned = [*match.new, *match.kept, *match.sources]
+        return self._shards.units_of(slot.tensor for slot in concerned)
+
+    def write(self, units: Sequence[Any], matches: Sequence[Match]) -> None:
+        """Write some matches, the same ones on all ranks at a time."""
+        with self._shards.gathered(units) as gathered:
+            self._watch.follow(gathered)
+            error = None
+            rules: Dict[int, Rule] = {}
+            try:
+                for match in matches:
+                    rules.update(self._write_match(match))
+            except RuleError as caught:
+                error = caught
+            mine = sorted(self._number[tensor] for tensor in rules)
+            numbers = sorted(set().union(*together(error, mine)))
+            tensors = [self._slots[number].tensor for number in numbers]
+            for position in in_line(tensors):
+                self.out.differed[id(tensors[position])] = None
+            self._look_at(tensors, rules)
+        self._watch.follow(gathered)
+
+    def _write_match(self, match: Match) -> Dict[int, Rule]:
+        number = module_seed(self._seed, match.path, match.draw)
+        seed_everything(number, self.devices)
+        found = _write_match(match, self._watch, self._slots)
+        touched = self._touched.setdefault(match.rule, [set() for _ in found])
+        for so_far, tensors in zip(touched, found):
+            so_far |= tensors
+        self._given[match.rule] += len(match.new)
+        new = {id(slot.tensor) for slot in match.new}
+        wrote = new.intersection(set().union(*found))
+        for tensor in wrote:
+            rules = self.out.written.setdefault(tensor, [])
+            if rules[-1:] != [match.rule.index]:
+                rules.append(match.rule.index)
+        return dict.fromkeys(wrote, match.rule)
+
+    def _look_at(self, tensors: List[Tensor], rules: Dict[int, Rule]) -> None:
+        for tensor in tensors:
+            if id(tensor) in rules:
+                self.out.statistics[id(tensor)], finite = _statistics(tensor)
+                self._infinite.pop(id(tensor), None)
+                # Not buffers: masks hold infinities on purpose.
+                if not finite and isinstance(tensor, nn.Parameter):
+                    self._infinite[id(tensor)] = rules[id(tensor)]
+
+    def problems(self) -> List[str]:
+        """What is wrong with the outcome, a sentence each."""
+        # Batch norm fills these in itself where a checkpoint lacks them, so
+        # that writing them alone is no effect.
+        counters = {
+            id(slot.tensor)
+            for slot in self._slots
+            if slot.key == 'num_batches_tracked'
+        }
+        problems = [
+            f'{rule}: {item} initialises nothing: it wrote none of the '
+            f'{self._given[rule]} new tensors that it was given'
+            for rule, touched in self._touched.items()
+            for item, wrote in zip(rule.init_cfg or ('the copy',), touched)
+            if not wrote - counters
+        ]
+        bad: Dict[Rule, List[str]] = {}
+        for tensor, rule in self._infinite.items():
+            name = self._slots[self._number[tensor]].name
+            bad.setdefault(rule, []).append(name)
+        return problems + [
+            f'{rule} wrote values that are not finite: '
+            f'{", ".join(names[:5])}{" ..." if len(names) > 5 else ""}'
+            for rule, names in bad.items()
+        ]
+
+
+def _statistics(tensor: Tensor) -> Tuple[List[Optional[float]], bool]:
+    """Mean and standard deviation, and whether all values are finite."""
+    if not has_memory(tensor):
+        return [None, None], True
+    values = tensor.detach()
+    if values.is_complex():
+        values = values.abs()
+    elif values.dtype not in (torch.float32, torch.float64):
+        values = values.float()
+    std, mean = torch.std_mean(values, correction=0)
+    numbers = [mean.item(), std.item()]
+    if all(map(math.isfinite, numbers)):
+        return numbers, True
+    known = [number if math.isfinite(number) else None for number in numbers]
+    return known, bool(torch.isfinite(values).all())
 
 
 def _write_match(
@@ -130,42 +256,6 @@ class _Copy:
 def _actions(match: Match) -> Sequence[Union[InitItem, _Copy]]:
     """What is called, one after the other, to write a match."""
     return match.rule.init_cfg or (_Copy(match),)
-
-
-def _without_effect(
-    matches: List[Match], touched: List[Set[int]]
-) -> List[str]:
-    """Initializers that wrote nothing, not even something that was kept."""
-    given = sum(len(match.new) for match in matches)
-    return [
-        f'{matches[0].rule}: {item} initialises nothing: it wrote none of the '
-        f'{given} new tensors that it was given'
-        for item, wrote in zip(_actions(matches[0]), touched)
-        if not wrote
-    ]
-
-
-def _not_finite(
-    matches: Sequence[Match], written: Dict[int, List[int]]
-) -> List[str]:
-    bad: Dict[Rule, Dict[str, None]] = {}
-    for match in matches:
-        for slot in match.new:
-            if (
-                written.get(id(slot.tensor), [None])[-1] == match.rule.index
-                # Not buffers: masks hold infinities on purpose.
-                and isinstance(slot.tensor, nn.Parameter)
-                # The sum is not finite if any element is not, at a fraction
-                # of the cost of looking at each.
-                and not math.isfinite(slot.tensor.sum().abs().item())
-                and not torch.isfinite(slot.tensor).all()
-            ):
-                bad.setdefault(match.rule, {})[slot.name] = None
-    return [
-        f'{rule} wrote values that are not finite: '
-        f'{", ".join(list(names)[:5])}{" ..." if len(names) > 5 else ""}'
-        for rule, names in bad.items()
-    ]
 
 
 def _write(

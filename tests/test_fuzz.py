@@ -16,7 +16,7 @@ from test_protection import STYLES
 from toy import same, snapshot
 
 from mmpartinit import RuleError, init_modules, plan_init, record_loads
-from mmpartinit.paths import ModelTree
+from mmpartinit.tree import ModelTree
 
 NAMES = ['a', 'b', 'se']
 LEAVES = [

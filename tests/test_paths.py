@@ -12,7 +12,8 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
 )
 from toy import ToyModel
 
-from mmpartinit.paths import ModelTree, PathError, parse_pattern
+from mmpartinit.paths import PathError, parse_pattern
+from mmpartinit.tree import ModelTree
 
 
 def select(model: nn.Module, pattern: str) -> List[str]:

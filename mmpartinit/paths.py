@@ -1,0 +1,98 @@
+"""Path patterns, which select modules and parameters by their names.
+
+A path is a dotted name as ``named_modules()`` and ``named_parameters()`` give
+it, without the prefixes of wrappers. In a pattern, ``*`` stands for one
+segment or a part of one, ``?`` for one character, ``[34]`` for one of these
+characters, ``{a,b}`` for either word and ``**`` for any number of segments,
+none included.
+"""
+
+import fnmatch
+import re
+from functools import lru_cache
+from typing import List, Tuple
+
+MAGIC = re.compile(r'[*?\[]')
+
+
+class PathError(ValueError):
+    """A pattern that cannot be read."""
+
+
+def parse_pattern(pattern: str) -> List[Tuple[str, ...]]:
+    """Split a pattern into the plain patterns that it stands for.
+
+    Args:
+        pattern (str): For example ``'backbone.layer{3,4}.**.se'``.
+
+    Returns:
+        list[tuple[str, ...]]: The segments of each alternative, braces gone.
+
+    Raises:
+        PathError: If the pattern is empty or broken, with what to write
+            instead.
+    """
+    if not pattern:
+        raise PathError(
+            'the path is empty; write the dotted name of a module '
+            "or parameter, or '**' for the whole model"
+        )
+    alternatives = []
+    for plain in _expand_braces(pattern):
+        segments = tuple(plain.split('.'))
+        for segment in segments:
+            _check_segment(segment, plain)
+        alternatives.append(segments)
+    return alternatives
+
+
+def _check_segment(segment: str, pattern: str) -> None:
+    if not segment:
+        raise PathError(
+            f'{pattern!r} has an empty segment: a dot at an end, '
+            'or two in a row'
+        )
+    if any(char.isspace() for char in segment):
+        raise PathError(f'{pattern!r} has a space in it')
+    if '**' in segment and segment != '**':
+        raise PathError(
+            f'`**` stands for whole segments, so it cannot be a '
+            f'part of {segment!r}; write `*` there'
+        )
+    rest = re.sub(r'\[!?\]?[^\]]*\]', '', segment)
+    if '[' in rest or ']' in rest:
+        raise PathError(f'unbalanced square bracket in {segment!r}')
+
+
+def _expand_braces(pattern: str) -> List[str]:
+    start = pattern.find('{')
+    if start < 0:
+        if '}' in pattern:
+            raise PathError(f'`}}` without `{{` in {pattern!r}')
+        return [pattern]
+    depth, commas = 0, [start]
+    for end in range(start, len(pattern)):
+        depth += {'{': 1, '}': -1}.get(pattern[end], 0)
+        if depth == 0:
+            break
+        if depth == 1 and pattern[end] == ',':
+            commas.append(end)
+    else:
+        raise PathError(f'`{{` without `}}` in {pattern!r}')
+    if len(commas) == 1:
+        raise PathError(
+            f'{pattern[start : end + 1]!r} names no alternatives: write '
+            '`{a,b}` for words, `[2-4]` for one of several characters'
+        )
+    words = [pattern[i + 1 : j] for i, j in zip(commas, commas[1:] + [end])]
+    return [
+        pattern[:start] + expanded
+        for word in words
+        for expanded in _expand_braces(word + pattern[end + 1 :])
+    ]
+
+
+@lru_cache(maxsize=4096)
+def segment_regex(segment: str) -> 're.Pattern':
+    """The regular expression for a segment with wildcards."""
+    return re.compile(fnmatch.translate(segment))
