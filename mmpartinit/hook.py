@@ -1,15 +1,16 @@
 """The hook: when to plan and apply in a Runner's life."""
 
 import os.path as osp
+from dataclasses import replace
 from typing import Any, Dict, List, Optional, Sequence
 
-from mmengine.dist import broadcast_object_list, master_only
+from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import Tensor
 
 from .loading import loaded_names
-from .plan import plan_rules
+from .plan import run_rules
 from .report import InitReport
 from .rules import RuleError, parse_rules
 
@@ -20,7 +21,8 @@ class CustomModuleInitHook(Hook):
 
     Once, when training starts: after ``init_weights()`` and ``load_from``,
     before the first iteration. Tensors that a checkpoint supplied are left
-    alone. Not after a resume, not in ``val`` and ``test``.
+    alone. Not after a resume, not in ``val`` and ``test``. Several of these
+    hooks in one config act as one, their rules following each other.
 
     Args:
         modules (list[dict]): The rules. Keys of a rule: ``path`` (str or list
@@ -78,20 +80,29 @@ class CustomModuleInitHook(Hook):
         """Initialize the new modules, once and at a fresh start only."""
         if self.report is not None or runner.iter > 0:
             return
-        model = runner.model
-        plan = plan_rules(model, self.rules, loaded_names(model))
-        self.report = plan.apply(self._seed(runner), _optimized(runner))
-        self._tell(runner)
-
-    def _seed(self, runner) -> int:
-        seeds = [runner.seed if self.seed is None else self.seed]
-        broadcast_object_list(seeds)  # `diff_rank_seed`: rank 0's counts
-        return seeds[0]
+        hooks = [hook for hook in runner.hooks if isinstance(hook, type(self))]
+        rules = [rule for hook in hooks for rule in hook.rules]
+        seeds = {hook.seed for hook in hooks}
+        if len(seeds) > 1:
+            raise RuleError(
+                'the hooks act as one, so they must have the same `seed`, not '
+                f'{", ".join(map(str, seeds))}'
+            )
+        report = run_rules(
+            runner.model,
+            [replace(rule, index=i) for i, rule in enumerate(rules)],
+            loaded_names(runner.model),
+            runner.seed if self.seed is None else self.seed,
+            _optimized(runner),
+        )
+        for hook in hooks:
+            hook.report = report
+        self._tell(runner, any(hook.write_report for hook in hooks))
 
     @master_only
-    def _tell(self, runner) -> None:
+    def _tell(self, runner, write: bool) -> None:
         runner.logger.info(f'Where the weights come from:\n{self.report}')
-        if self.write_report:
+        if write:
             path = osp.join(runner.log_dir, 'init_report.json')
             self.report.save(path)
             runner.logger.info(f'The origin of each tensor: {path}')
