@@ -80,7 +80,8 @@ class CustomModuleInitHook(Hook):
         """Initialize the new modules, once and at a fresh start only."""
         if self.report is not None or runner.iter > 0:
             return
-        hooks = [h for h in runner.hooks if isinstance(h, CustomModuleInitHook)]
+        kind = CustomModuleInitHook
+        hooks = [hook for hook in runner.hooks if isinstance(hook, kind)]
         rules = [rule for hook in hooks for rule in hook.rules]
         seeds = {hook.seed for hook in hooks}
         if len(seeds) > 1:
