@@ -4,23 +4,24 @@ On one process, every function here does nothing. On several, each is called
 by all of them.
 """
 
+import hashlib
 from contextlib import contextmanager
-from typing import Any, Iterator, List, Optional, Sequence
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from mmengine.dist import (
     all_gather_object,
     broadcast,
     broadcast_object_list,
-    get_rank,
     get_world_size,
 )
 from torch import Tensor
 
 from .rules import RuleError
 
-# Large enough that a message's latency does not count.
-_BUCKET_BYTES = 2**25
+# Large enough that the latency of a message does not count.
+_MESSAGE_BYTES = 2**25
+_COLUMNS = 1024
 
 
 def share(value: Any) -> Any:
@@ -67,50 +68,82 @@ def on_all_ranks() -> Iterator[None]:
     together(error)
 
 
-def in_line(tensors: Sequence[Tensor]) -> List[int]:
-    """Give all ranks the values of rank 0, bit for bit.
+def in_line(
+    error: Optional[Exception],
+    written: Sequence[int],
+    tensors: Sequence[Tensor],
+) -> Tuple[List[int], List[int]]:
+    """Give all ranks rank 0's values of what any of them has written.
 
-    Sends the bytes of these tensors once, in messages of 32 MiB or, where a
+    Ranks tell each other a digest of each such tensor, 16 bytes. Only those
+    whose digests differ are sent, in messages of up to 32 MiB or, where a
     tensor is larger than that, of its size.
 
     Args:
-        tensors (Sequence[Tensor]): The same ones on each rank; of any shape
-            and dtype.
+        error (Exception, optional): What went wrong on this rank.
+        written (Sequence[int]): Numbers of the tensors that it wrote.
+        tensors (Sequence[Tensor]): The tensors of the model, the same ones on
+            each rank; of any shape and dtype.
 
     Returns:
-        list[int]: Positions of those whose values differed on any rank.
+        tuple[list[int], list[int]]: Numbers of the tensors that any rank
+        wrote, and of those among them whose values differed.
+
+    Raises:
+        Exception: The error of this rank, if it has one.
+        RuleError: If only other ranks have one.
     """
-    if get_world_size() == 1 or not tensors:
-        return []
-    differed = []
+    alone = get_world_size() == 1 or error is not None
+    told = together(
+        error, {i: b'' if alone else _digest(tensors[i]) for i in written}
+    )
+    numbers = sorted(set().union(*told))
+    differed = [i for i in numbers if len({one.get(i) for one in told}) > 1]
+    _send([tensors[i] for i in differed])
+    return numbers, differed
+
+
+def _digest(tensor: Tensor) -> bytes:
+    """What tells values from others, bit for bit.
+
+    A cryptographic hash takes longer than sending the values. It is given the
+    sums of the bits over the rows and the columns of a matrix of them.
+    """
+    flat = _bytes(tensor)
+    if flat.storage_offset() % 8:
+        flat = flat.clone()
+    whole = flat.numel() // (8 * _COLUMNS) * (8 * _COLUMNS)
+    matrix = flat[:whole].view(torch.int64).view(-1, _COLUMNS)
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (matrix.sum(0), matrix.sum(1), flat[whole:]):
+        digest.update(part.cpu().numpy())
+    return digest.digest()
+
+
+def _send(tensors: Sequence[Tensor]) -> None:
     for bucket in _buckets(tensors):
-        own = [_bytes(tensors[i]) for i in bucket]
-        sent = own[0] if len(own) == 1 else torch.cat(own)
-        if get_rank() != 0:
-            sent = torch.empty_like(sent)
-        broadcast(sent)
-        if get_rank() != 0:
-            parts = sent.split([part.numel() for part in own])
-            for i, mine, right in zip(bucket, own, parts):
-                if not torch.equal(mine, right):
-                    differed.append(i)
-                    _set_bytes(tensors[i], right)
-    return sorted(set().union(*all_gather_object(differed)))
+        own = [_bytes(tensor) for tensor in bucket]
+        message = torch.cat(own)
+        broadcast(message)
+        parts = message.split([part.numel() for part in own])
+        for tensor, part in zip(bucket, parts):
+            # A copy, since a slice need not be aligned to the dtype.
+            right = part.clone().view(tensor.dtype).reshape(tensor.shape)
+            tensor.detach().copy_(right)
 
 
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[List[int]]:
-    """Positions of tensors on one device that go in one message."""
-    bucket: List[int] = []
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[List[Tensor]]:
+    """Tensors on one device that go in one message."""
+    bucket: List[Tensor] = []
     size = 0
-    for i, tensor in enumerate(tensors):
+    for tensor in tensors:
         more = tensor.numel() * tensor.element_size()
         if bucket and (
-            size + more > _BUCKET_BYTES
-            or tensor.device != tensors[bucket[0]].device
+            size + more > _MESSAGE_BYTES or tensor.device != bucket[0].device
         ):
             yield bucket
             bucket, size = [], 0
-        bucket.append(i)
+        bucket.append(tensor)
         size += more
     if bucket:
         yield bucket
@@ -119,9 +152,3 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[List[int]]:
 def _bytes(tensor: Tensor) -> Tensor:
     # A view where the tensor is contiguous.
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-
-
-def _set_bytes(tensor: Tensor, values: Tensor) -> None:
-    # A copy, since a slice need not be aligned to the dtype.
-    right = values.clone().view(tensor.dtype).reshape(tensor.shape)
-    tensor.detach().copy_(right)

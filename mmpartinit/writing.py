@@ -4,7 +4,6 @@ Protection does not depend on how an initializer writes. Loaded tensors are
 copied aside, the initializer does what it likes, the copies go back.
 """
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -25,7 +24,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from .matching import Match
-from .parallel import in_line, on_all_ranks, together
+from .moments import statistics
+from .parallel import in_line, on_all_ranks
 from .rules import InitItem, Rule, RuleError
 from .seeding import (
     cuda_devices,
@@ -35,7 +35,7 @@ from .seeding import (
 )
 from .sharding import Shards, write_masters
 from .tree import Slot
-from .watch import WriteWatch, has_memory
+from .watch import WriteWatch
 
 
 @dataclass
@@ -126,12 +126,12 @@ class _Writer:
                     rules.update(self._write_match(match))
             except RuleError as caught:
                 error = caught
-            mine = sorted(self._number[tensor] for tensor in rules)
-            numbers = sorted(set().union(*together(error, mine)))
-            tensors = [self._slots[number].tensor for number in numbers]
-            for position in in_line(tensors):
-                self.out.differed[id(tensors[position])] = None
-            self._look_at(tensors, rules)
+            tensors = [slot.tensor for slot in self._slots]
+            mine = [self._number[tensor] for tensor in rules]
+            numbers, differed = in_line(error, mine, tensors)
+            for number in differed:
+                self.out.differed[id(tensors[number])] = None
+            self._look_at([tensors[number] for number in numbers], rules)
         self._watch.follow(gathered)
 
     def _write_match(self, match: Match) -> Dict[int, Rule]:
@@ -153,7 +153,7 @@ class _Writer:
     def _look_at(self, tensors: List[Tensor], rules: Dict[int, Rule]) -> None:
         for tensor in tensors:
             if id(tensor) in rules:
-                self.out.statistics[id(tensor)], finite = _statistics(tensor)
+                self.out.statistics[id(tensor)], finite = statistics(tensor)
                 self._infinite.pop(id(tensor), None)
                 # Not buffers: masks hold infinities on purpose.
                 if not finite and isinstance(tensor, nn.Parameter):
@@ -184,23 +184,6 @@ class _Writer:
             f'{", ".join(names[:5])}{" ..." if len(names) > 5 else ""}'
             for rule, names in bad.items()
         ]
-
-
-def _statistics(tensor: Tensor) -> Tuple[List[Optional[float]], bool]:
-    """Mean and standard deviation, and whether all values are finite."""
-    if not has_memory(tensor):
-        return [None, None], True
-    values = tensor.detach()
-    if values.is_complex():
-        values = values.abs()
-    elif values.dtype not in (torch.float32, torch.float64):
-        values = values.float()
-    std, mean = torch.std_mean(values, correction=0)
-    numbers = [mean.item(), std.item()]
-    if all(map(math.isfinite, numbers)):
-        return numbers, True
-    known = [number if math.isfinite(number) else None for number in numbers]
-    return known, bool(torch.isfinite(values).all())
 
 
 def _write_match(

@@ -18,7 +18,6 @@ FAILS = dict(
     path='backbone.layer2',
     init_cfg=dict(type='Apply', fn='engines.fails_on_rank_1'),
 )
-SHARDED = ('fsdp_flat', 'fsdp_orig', 'fsdp_one_unit', 'zero3')
 ENGINES = (
     ('ddp', 2),
     ('ddp', 4),
@@ -112,28 +111,21 @@ def test_the_first_step_starts_from_these_values(engine):
         assert 0.009 < lengths.max() < 0.0101
 
 
-def test_what_was_written_is_sent_once_in_one_message(engine):
-    name, folder, processes, _ = engine
-    if name in SHARDED:
-        pytest.skip('is sent as it is gathered, part by part')
-    for rank in results(folder, processes):
-        written = {
-            tensor['name']
-            for tensor in rank['report']['tensors']
-            if tensor['origin'] == 'rule'
-        }
-        size = sum(4 * rank['start'][name].numel() for name in written)
-        assert rank['sent'] == [size]
-
-
-def test_only_what_was_written_is_sent(engine):
+def test_nothing_is_sent_that_ranks_have_alike(engine):
     _, folder, processes, _ = engine
     for rank in results(folder, processes):
-        written = [
-            name for rule in rank['report']['rules'] for name in rule['wrote']
-        ]
-        sizes = [4 * rank['start'][name].numel() for name in written]
-        assert 0 < sum(rank['sent']) <= sum(sizes)
+        assert rank['sent'] == []
+
+
+def test_what_differs_is_sent_in_one_message(engine):
+    names = ('down', 'up')
+    _, folder, processes, _ = engine
+    for run in ('reads_rank', 'uneven'):
+        for rank in results(folder, processes, run):
+            biases = [
+                rank['start'][f'neck.adapter.{name}.bias'] for name in names
+            ]
+            assert rank['sent'] == [sum(4 * bias.numel() for bias in biases)]
 
 
 def test_rank_0_decides_and_the_report_says_so(engine):
