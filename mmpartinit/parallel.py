@@ -115,7 +115,8 @@ def _digest(tensor: Tensor) -> bytes:
     whole = flat.numel() // (8 * _COLUMNS) * (8 * _COLUMNS)
     matrix = flat[:whole].view(torch.int64).view(-1, _COLUMNS)
     digest = hashlib.blake2b(digest_size=16)
-    for part in (matrix.sum(0), matrix.sum(1), flat[whole:]):
+    # Never NumPy on the memory of a parameter: FSDP could not free it then.
+    for part in (matrix.sum(0), matrix.sum(1), flat[whole:].clone()):
         digest.update(part.cpu().numpy())
     return digest.digest()
 
