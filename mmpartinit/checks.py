@@ -113,6 +113,12 @@ def _no_memory(slots: Sequence[Slot]) -> List[str]:
             f'{", ".join(meta)} are on the meta device, without '
             'memory; materialize them first (`to_empty`)'
         )
+    parted = [s.name for s in slots if hasattr(s.tensor, 'full_tensor')]
+    if parted:
+        problems.append(
+            f'{", ".join(parted)} are buffers that lie in parts (DTensor), '
+            'which cannot be written; leave them out of the path'
+        )
     return problems
 
 

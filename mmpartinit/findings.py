@@ -10,10 +10,10 @@ import torch.nn as nn
 from torch import Tensor
 
 from .initializers import layer_names
+from .masters import is_optimized
 from .matching import Match
 from .report import Finding, group_names
 from .rules import Rule, nearest
-from .sharding import is_optimized
 from .tree import Slot
 
 

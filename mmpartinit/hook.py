@@ -10,6 +10,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from .loading import loaded_names
+from .parallel import on_all_ranks
 from .plan import run_rules
 from .report import InitReport
 from .rules import RuleError, parse_rules
@@ -89,16 +90,19 @@ class CustomModuleInitHook(Hook):
                 'the hooks act as one, so they must have the same `seed`, not '
                 f'{", ".join(map(str, seeds))}'
             )
+        with on_all_ranks():
+            loaded, optimized = loaded_names(runner.model), _optimized(runner)
         report = run_rules(
             runner.model,
             [replace(rule, index=i) for i, rule in enumerate(rules)],
-            loaded_names(runner.model),
+            loaded,
             runner.seed if self.seed is None else self.seed,
-            _optimized(runner),
+            optimized,
         )
         for hook in hooks:
             hook.report = report
-        self._tell(runner, any(hook.write_report for hook in hooks))
+        with on_all_ranks():
+            self._tell(runner, any(hook.write_report for hook in hooks))
 
     @master_only
     def _tell(self, runner, write: bool) -> None:

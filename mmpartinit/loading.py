@@ -11,6 +11,7 @@ is kept alive.
 
 import weakref
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, Set
 
 import torch.nn as nn
@@ -21,11 +22,13 @@ from .tree import ModelTree, Slot
 
 # What was loaded since the import. Parameters are known by themselves, since
 # some code hangs them into other modules (`revert_sync_batchnorm`); buffers by
-# their place, since `.to()` makes new ones.
+# their place, since `.to()` makes new ones, and by the parameters that were
+# loaded into the same module.
 _loaded_parameters: Dict[int, 'weakref.ref[Tensor]'] = {}
 _loaded_keys: 'weakref.WeakKeyDictionary[nn.Module, Set[str]]' = (
     weakref.WeakKeyDictionary()
 )
+_loaded_with: Dict[int, Set[str]] = {}
 _listeners: List[Callable[[nn.Module, Set[str]], None]] = []
 
 
@@ -81,13 +84,23 @@ def loaded_names(model: nn.Module) -> Set[str]:
 def _is_loaded(slot: Slot) -> bool:
     tensor = getattr(slot.tensor, 'stands_for', slot.tensor)
     if isinstance(tensor, nn.Parameter):
-        known = _loaded_parameters.get(id(tensor))
-        if known is not None and known() is tensor:
+        if _is_known(tensor):
             return True
-        if tensor is slot.tensor:
+        if not hasattr(tensor, 'full_tensor') and not hasattr(
+            tensor, '_param_infos'
+        ):
             return False
-    # Sharding may have made another parameter of what was loaded.
-    return slot.key in _loaded_keys.get(slot.owner, ())
+        # FSDP has made another parameter of it.
+    return slot.key in _loaded_keys.get(slot.owner, ()) or any(
+        slot.key in _loaded_with.get(id(parameter), ())
+        for parameter in slot.owner._parameters.values()
+        if _is_known(parameter)
+    )
+
+
+def _is_known(tensor: Any) -> bool:
+    known = _loaded_parameters.get(id(tensor))
+    return known is not None and known() is tensor
 
 
 def _note(module: nn.Module, keys: Set[str]) -> None:
@@ -97,10 +110,16 @@ def _note(module: nn.Module, keys: Set[str]) -> None:
         if parameter is not None:
             number = id(parameter)
             _loaded_parameters[number] = weakref.ref(
-                parameter, lambda _, n=number: _loaded_parameters.pop(n, None)
+                parameter, partial(_forget, number)
             )
+            _loaded_with.setdefault(number, set()).update(keys)
     for listener in _listeners:
         listener(module, keys)
+
+
+def _forget(number: int, _: Any) -> None:
+    _loaded_parameters.pop(number, None)
+    _loaded_with.pop(number, None)
 
 
 def _recording(original: Callable[..., None]) -> Callable[..., None]:

@@ -6,7 +6,7 @@ by all of them.
 
 import hashlib
 from contextlib import contextmanager
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from mmengine.dist import (
@@ -70,9 +70,9 @@ def on_all_ranks() -> Iterator[None]:
 
 def in_line(
     error: Optional[Exception],
-    written: Sequence[int],
+    written: Dict[int, Any],
     tensors: Sequence[Tensor],
-) -> Tuple[List[int], List[int]]:
+) -> Tuple[Dict[int, Any], List[int]]:
     """Give all ranks rank 0's values of what any of them has written.
 
     Ranks tell each other a digest of each such tensor, 16 bytes. Only those
@@ -81,26 +81,32 @@ def in_line(
 
     Args:
         error (Exception, optional): What went wrong on this rank.
-        written (Sequence[int]): Numbers of the tensors that it wrote.
+        written (dict[int, Any]): Numbers of the tensors that it wrote, and
+            what to tell of each.
         tensors (Sequence[Tensor]): The tensors of the model, the same ones on
             each rank; of any shape and dtype.
 
     Returns:
-        tuple[list[int], list[int]]: Numbers of the tensors that any rank
-        wrote, and of those among them whose values differed.
+        tuple[dict[int, Any], list[int]]: What any rank wrote, as the first of
+        them tells it; and the numbers of those whose values differed.
 
     Raises:
         Exception: The error of this rank, if it has one.
         RuleError: If only other ranks have one.
     """
     alone = get_world_size() == 1 or error is not None
-    told = together(
-        error, {i: b'' if alone else _digest(tensors[i]) for i in written}
-    )
-    numbers = sorted(set().union(*told))
-    differed = [i for i in numbers if len({one.get(i) for one in told}) > 1]
+    digests = {} if alone else {i: _digest(tensors[i]) for i in written}
+    told = together(error, (written, digests))
+    union: Dict[int, Any] = {}
+    for theirs, _ in reversed(told):
+        union.update(theirs)
+    differed = [
+        i
+        for i in sorted(union)
+        if len({digests.get(i) for _, digests in told}) > 1
+    ]
     _send([tensors[i] for i in differed])
-    return numbers, differed
+    return union, differed
 
 
 def _digest(tensor: Tensor) -> bytes:

@@ -65,7 +65,8 @@ class InitPlan:
     ) -> InitReport:
         """Write the new values.
 
-        Loaded tensors come out bit for bit as they went in, and the global
+        With several processes, all of them have to call this. Loaded tensors
+        come out bit for bit as they went in, and the global
         random state is left as it was.
 
         Args:
@@ -83,6 +84,7 @@ class InitPlan:
                 them, or if its initializer failed.
         """
         slots, shards = self.tree.slots, self.tree.shards
+        self._compare()
         with self.tree.bare():
             outcome = write_matches(self.matches, slots, seed, shards)
             written = outcome.written
@@ -97,14 +99,31 @@ class InitPlan:
             ]
         return report
 
-    def outline(self) -> str:
-        """A digest of the model's form and of what the rules act on."""
+    def _compare(self) -> None:
+        """See to it that all ranks have planned the same."""
+        if get_world_size() == 1:
+            return
         forms = [
             (slot.name, slot.tensor.dtype, _shape(slot.tensor))
             for slot in self.tree.slots
         ]
-        acts = [(match.rule.index, match.path) for match in self.matches]
-        return hashlib.sha256(repr((forms, acts)).encode()).hexdigest()
+        acts = [
+            (
+                match.rule.index,
+                match.path,
+                [slot.name for slot in match.new],
+                [slot.name for slot in match.sources],
+            )
+            for match in self.matches
+        ]
+        digest = hashlib.sha256(repr((forms, acts)).encode()).hexdigest()
+        digests = together(None, digest)
+        for rank, other in enumerate(digests):
+            if other != digests[0]:
+                raise RuleError(
+                    f'rank {rank} has another model than rank 0, other rules '
+                    'or other loaded tensors; they must be the same on all'
+                )
 
     def _report(self, seed: int, outcome: Outcome) -> InitReport:
         written = outcome.written
@@ -219,6 +238,10 @@ def init_modules(
 ) -> InitReport:
     """Initialize parts of a model by rules, under any trainer.
 
+    With several processes, all of them have to call this; rank 0's ``loaded``
+    and ``seed`` count. The model may be sharded by FSDP or FSDP2, or be
+    DeepSpeed's engine.
+
     Args:
         model (nn.Module): The model, its pretrained weights loaded.
         modules (list[dict]): The rules, as the hook's ``modules``.
@@ -257,19 +280,8 @@ def run_rules(
     count, and its seed.
     """
     loaded, seed = share((set(loaded), seed))
-    plan, outline, error = None, '', None
-    try:
+    with on_all_ranks():
         plan = plan_rules(model, rules, loaded)
-        outline = plan.outline() if get_world_size() > 1 else ''
-    except Exception as caught:
-        error = caught
-    outlines = together(error, outline)
-    for rank, other in enumerate(outlines):
-        if other != outlines[0]:
-            raise RuleError(
-                f'rank {rank} has another model than rank 0, or other rules; '
-                'all of them must be built alike'
-            )
     return plan.apply(seed, optimized)
 
 

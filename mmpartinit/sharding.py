@@ -8,6 +8,7 @@ and carries what is written to them over to the parts. So nothing else in this
 package has to know how a model is sharded.
 """
 
+import math
 from contextlib import ExitStack, contextmanager
 from typing import (
     Any,
@@ -16,17 +17,16 @@ from typing import (
     Iterator,
     List,
     NamedTuple,
-    Optional,
     Sequence,
-    Set,
     Tuple,
-    Union,
 )
 
 import torch
 import torch.distributed as dist
 import torch.nn as nn
 from torch import Tensor
+
+from .masters import no_access
 
 
 class _Part(NamedTuple):
@@ -38,8 +38,11 @@ class _Part(NamedTuple):
 
 
 def _stand_in(shape: Sequence[int], original: nn.Parameter) -> nn.Parameter:
-    # One element, seen under every index.
+    # One element, seen under every index; not a number, so that an
+    # initializer that reads it elsewhere than at its match is found out.
     hollow = torch.empty((), dtype=original.dtype, device=original.device)
+    if original.dtype.is_floating_point or original.dtype.is_complex:
+        hollow.fill_(math.nan)
     whole = nn.Parameter(hollow.expand(tuple(shape)), original.requires_grad)
     whole.stands_for = original
     return whole
@@ -51,6 +54,9 @@ class _Unit:
     def __init__(self) -> None:
         self.parts: List[_Part] = []
         self._before: List[Tuple[Any, Any]] = []
+
+    def prepare(self) -> None:
+        """What has to be done once before anything is gathered."""
 
     def hang(self) -> None:
         """Put stand-ins in the places of the parameters."""
@@ -84,10 +90,11 @@ class _Unit:
             whole.data = value
         try:
             yield
-        finally:
-            for whole, hollow, value in filled:
+            for whole, _, value in filled:
                 if whole.data_ptr() != value.data_ptr():
                     value.copy_(whole.detach())
+        finally:
+            for whole, hollow, _ in filled:
                 whole.data = hollow
 
 
@@ -109,22 +116,24 @@ class _FsdpUnit(_Unit):
         for info in flat._shared_param_infos:
             whole = wholes[info.prim_module, info.prim_param_name]
             self.parts.append(_Part(info.module, info.param_name, whole))
-        self._holders = [
-            (module, key)
-            for module in fsdp.modules()
-            for key, parameter in module._parameters.items()
-            if parameter is flat
-        ]
+        # Without `use_orig_params` it hangs here.
+        self._place = fsdp._fsdp_wrapped_module._parameters
+        self._keys = [key for key, p in self._place.items() if p is flat]
+
+    def prepare(self) -> None:
+        # Settles which one is the root, before an inner one is gathered and
+        # takes itself for it.
+        self._fsdp.check_is_root()
 
     def hang(self) -> None:
-        for module, key in self._holders:
-            del module._parameters[key]
+        for key in self._keys:
+            del self._place[key]
         super().hang()
 
     def take_down(self) -> None:
         super().take_down()
-        for module, key in self._holders:
-            module._parameters[key] = self._flat
+        for key in self._keys:
+            self._place[key] = self._flat
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
@@ -146,13 +155,17 @@ class _FsdpUnit(_Unit):
             self.hang()
 
 
-class _DTensorUnit(_Unit):
-    """One parameter of FSDP2 or tensor parallelism."""
+class _SingleUnit(_Unit):
+    """One parameter, which may have several places."""
 
-    def __init__(self, original: Any) -> None:
+    def __init__(self, original: Any, shape: Sequence[int]) -> None:
         super().__init__()
-        self.whole = _stand_in(original.shape, original)
+        self.whole = _stand_in(shape, original)
         self._original = original
+
+
+class _DTensorUnit(_SingleUnit):
+    """One parameter of FSDP2 or tensor parallelism."""
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
@@ -169,17 +182,12 @@ class _DTensorUnit(_Unit):
         original.copy_(whole.redistribute(placements=original.placements))
 
 
-class _Zero3Unit(_Unit):
+class _Zero3Unit(_SingleUnit):
     """One parameter of DeepSpeed's ZeRO stage 3.
 
     One by one, since DeepSpeed 0.18 asks for several at once and waits for the
     last of them only.
     """
-
-    def __init__(self, original: Any) -> None:
-        super().__init__()
-        self.whole = _stand_in(original.ds_shape, original)
-        self._original = original
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
@@ -204,13 +212,38 @@ class Shards:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.problem = _no_access(model)
+        self.problem = no_access(model)
         self._units: List[_Unit] = []
         if dist.is_available() and dist.is_initialized():
             self._units = list(_find_units(model))
+            self.problem = self.problem or self._inner(model)
         self._unit_of: Dict[int, _Unit] = {
             id(part.whole): unit for unit in self._units for part in unit.parts
         }
+
+    def _inner(self, model: nn.Module) -> str:
+        """Whether parts show whose whole is known further out only."""
+        known = {
+            (part.owner, part.key)
+            for unit in self._units
+            for part in unit.parts
+        }
+        for name, module in model.named_modules():
+            for key, parameter in module._parameters.items():
+                # FSDP's own mark, of flat parameters as well.
+                if (
+                    getattr(parameter, '_fsdp_flattened', False)
+                    and (module, key) not in known
+                    and not hasattr(parameter, '_param_infos')
+                ):
+                    return (
+                        f'{name}.{key} is a part of a parameter under FSDP; '
+                        'give the model as it is wrapped, not one from within'
+                    )
+        return ''
+
+    def __bool__(self) -> bool:
+        return bool(self._units)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -242,6 +275,8 @@ class Shards:
         Yields:
             list[Tensor]: The stand-ins that have memory meanwhile.
         """
+        for unit in self._units:
+            unit.prepare()
         with ExitStack() as stack:
             for unit in units:
                 stack.enter_context(unit.gathered())
@@ -249,97 +284,27 @@ class Shards:
 
 
 def _find_units(model: nn.Module) -> Iterator[_Unit]:
-    from torch.distributed.fsdp import FullyShardedDataParallel
+    from torch.distributed import fsdp
 
-    single: Dict[int, Union[_DTensorUnit, _Zero3Unit]] = {}
+    single: Dict[int, _SingleUnit] = {}
     for module in model.modules():
-        if isinstance(module, FullyShardedDataParallel):
-            # Settles which one is the root, before an inner one is gathered
-            # and takes itself for it.
-            module.check_is_root()
+        if isinstance(module, fsdp.FullyShardedDataParallel):
             if module._flat_param is not None:
                 yield _FsdpUnit(module)
-        elif hasattr(type(module), 'reshard'):
-            # FSDP2 may have left whole parameters after a forward pass.
+        elif isinstance(module, getattr(fsdp, 'FSDPModule', ())):
+            # It may have left whole parameters after a forward pass.
             module.reshard()
         for key, parameter in module._parameters.items():
-            kind = _kind(parameter)
-            if kind is not None:
-                unit = single.setdefault(id(parameter), kind(parameter))
-                unit.parts.append(_Part(module, key, unit.whole))
+            if id(parameter) not in single:
+                # By what they have: importing either takes long, and who has
+                # them has imported them.
+                if hasattr(parameter, 'full_tensor'):
+                    unit = _DTensorUnit(parameter, parameter.shape)
+                elif hasattr(parameter, 'ds_shape'):
+                    unit = _Zero3Unit(parameter, parameter.ds_shape)
+                else:
+                    continue
+                single[id(parameter)] = unit
+            unit = single[id(parameter)]
+            unit.parts.append(_Part(module, key, unit.whole))
     yield from single.values()
-
-
-def _kind(parameter: Any) -> Optional[type]:
-    # By what they have: importing either takes long, and who has them has
-    # imported them.
-    if hasattr(parameter, 'full_tensor'):
-        return _DTensorUnit
-    return _Zero3Unit if hasattr(parameter, 'ds_shape') else None
-
-
-def _no_access(model: nn.Module) -> str:
-    """Whether DeepSpeed keeps copies that cannot be reached."""
-    if not hasattr(model, 'zero_optimization_stage'):
-        return ''
-    halves = {
-        'bf16': model.bfloat16_enabled(),
-        'fp16': model.fp16_enabled(),
-        'amp': model.amp_enabled(),
-    }
-    kind = next((kind for kind, enabled in halves.items() if enabled), None)
-    if kind and model.zero_optimization_stage() == 0:
-        return (
-            f'DeepSpeed with {kind} and without ZeRO keeps fp32 copies of the '
-            'weights out of reach, and its first step would undo what is '
-            'written; set zero_optimization=dict(stage=1), which costs no '
-            'more memory'
-        )
-    offload = model.zero_offload_param()
-    if offload is not None and offload.device == 'nvme':
-        return (
-            'DeepSpeed keeps the parameters on NVMe, where they cannot be '
-            "written; set offload_param=dict(device='cpu')"
-        )
-    return ''
-
-
-def is_optimized(tensor: Tensor, optimized: Set[int]) -> bool:
-    """Whether an optimizer updates a parameter.
-
-    Args:
-        tensor (Tensor): A parameter of the model, or what stands in for it.
-        optimized (set[int]): ``id()`` of what the optimizers have.
-    """
-    original = getattr(tensor, 'stands_for', tensor)
-    # DeepSpeed gives its optimizers flat copies, and marks what is in them.
-    marks = ('_z3_optimizer', '_hp_mapping')
-    return id(original) in optimized or any(
-        hasattr(original, mark) for mark in marks
-    )
-
-
-def write_masters(tensors: Iterable[Tensor]) -> None:
-    """Carry values over to the master copies that DeepSpeed's optimizers keep.
-
-    Without that, the first step would undo what was written.
-
-    Args:
-        tensors (Iterable[Tensor]): Parameters of the model, or what stands in
-            for them, whose parts are up to date.
-    """
-    for tensor in tensors:
-        parameter = getattr(tensor, 'stands_for', tensor)
-        if not parameter.requires_grad:
-            continue  # has none
-        if hasattr(parameter, '_z3_optimizer'):
-            from deepspeed.utils import safe_set_local_fp32_param
-
-            # `safe_set_full_fp32_param` fails where the number of elements
-            # cannot be divided by that of the processes (0.18).
-            value = parameter.ds_tensor.detach().float()
-            safe_set_local_fp32_param(parameter, value)
-        elif hasattr(parameter, '_hp_mapping'):
-            from deepspeed.utils import safe_set_full_fp32_param
-
-            safe_set_full_fp32_param(parameter, parameter.detach().float())

@@ -238,7 +238,11 @@ def unwrap(module: nn.Module) -> nn.Module:
     while True:
         children = module._modules
         inner = None
-        if 'module' in children and is_model_wrapper(module):
+        if 'module' in children and (
+            is_model_wrapper(module)
+            # DeepSpeed's engine, where MMEngine has not wrapped it.
+            or hasattr(module, 'zero_optimization_stage')
+        ):
             inner = children['module']
         elif len(children) == 1:
             inner = next(

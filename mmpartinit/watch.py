@@ -113,6 +113,7 @@ def has_memory(tensor: Tensor) -> bool:
         and tensor.layout == torch.strided
         and not tensor.is_meta
         and tensor.numel() > 0
+        and not hasattr(tensor, 'full_tensor')  # DTensor
     )
 
 

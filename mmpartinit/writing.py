@@ -23,6 +23,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from .masters import write_masters
 from .matching import Match
 from .moments import statistics
 from .parallel import in_line, on_all_ranks
@@ -33,7 +34,7 @@ from .seeding import (
     random_state_kept,
     seed_everything,
 )
-from .sharding import Shards, write_masters
+from .sharding import Shards
 from .tree import Slot
 from .watch import WriteWatch
 
@@ -102,13 +103,16 @@ class _Writer:
     ) -> None:
         self.out = Outcome()
         self.devices = cuda_devices(slot.tensor for slot in slots)
+        if shards and torch.cuda.is_initialized():
+            # Parts that lie on the CPU are gathered there.
+            self.devices = sorted({*self.devices, torch.cuda.current_device()})
         self._slots, self._seed, self._shards = slots, seed, shards
         self._number = {id(slot.tensor): i for i, slot in enumerate(slots)}
         self._watch = WriteWatch(slot.tensor for slot in slots)
         # What the initializers of each rule wrote, of new tensors and kept.
         self._touched: Dict[Rule, List[Set[int]]] = {}
         self._given: Counter = Counter()
-        self._infinite: Dict[int, Rule] = {}
+        self._infinite: Dict[int, int] = {}
 
     def units_of(self, match: Match) -> Tuple[Any, ...]:
         """What has to be gathered to write a match."""
@@ -120,21 +124,23 @@ class _Writer:
         with self._shards.gathered(units) as gathered:
             self._watch.follow(gathered)
             error = None
-            rules: Dict[int, Rule] = {}
+            written: Dict[int, List[int]] = {}
             try:
                 for match in matches:
-                    rules.update(self._write_match(match))
+                    self._write_match(match, written)
             except RuleError as caught:
                 error = caught
             tensors = [slot.tensor for slot in self._slots]
-            mine = [self._number[tensor] for tensor in rules]
-            numbers, differed = in_line(error, mine, tensors)
+            written, differed = in_line(error, written, tensors)
             for number in differed:
                 self.out.differed[id(tensors[number])] = None
-            self._look_at([tensors[number] for number in numbers], rules)
+            for number, rules in written.items():
+                self._look_at(tensors[number], rules)
         self._watch.follow(gathered)
 
-    def _write_match(self, match: Match) -> Dict[int, Rule]:
+    def _write_match(
+        self, match: Match, written: Dict[int, List[int]]
+    ) -> None:
         number = module_seed(self._seed, match.path, match.draw)
         seed_everything(number, self.devices)
         found = _write_match(match, self._watch, self._slots)
@@ -143,21 +149,19 @@ class _Writer:
             so_far |= tensors
         self._given[match.rule] += len(match.new)
         new = {id(slot.tensor) for slot in match.new}
-        wrote = new.intersection(set().union(*found))
-        for tensor in wrote:
-            rules = self.out.written.setdefault(tensor, [])
+        for tensor in new.intersection(set().union(*found)):
+            rules = written.setdefault(self._number[tensor], [])
             if rules[-1:] != [match.rule.index]:
                 rules.append(match.rule.index)
-        return dict.fromkeys(wrote, match.rule)
 
-    def _look_at(self, tensors: List[Tensor], rules: Dict[int, Rule]) -> None:
-        for tensor in tensors:
-            if id(tensor) in rules:
-                self.out.statistics[id(tensor)], finite = statistics(tensor)
-                self._infinite.pop(id(tensor), None)
-                # Not buffers: masks hold infinities on purpose.
-                if not finite and isinstance(tensor, nn.Parameter):
-                    self._infinite[id(tensor)] = rules[id(tensor)]
+    def _look_at(self, tensor: Tensor, rules: List[int]) -> None:
+        before = self.out.written.setdefault(id(tensor), [])
+        before += rules[before[-1:] == rules[:1] :]
+        self.out.statistics[id(tensor)], finite = statistics(tensor)
+        self._infinite.pop(id(tensor), None)
+        # Not buffers: masks hold infinities on purpose.
+        if not finite and isinstance(tensor, nn.Parameter):
+            self._infinite[id(tensor)] = rules[-1]
 
     def problems(self) -> List[str]:
         """What is wrong with the outcome, a sentence each."""
@@ -175,10 +179,11 @@ class _Writer:
             for item, wrote in zip(rule.init_cfg or ('the copy',), touched)
             if not wrote - counters
         ]
+        rules = {rule.index: rule for rule in self._touched}
         bad: Dict[Rule, List[str]] = {}
-        for tensor, rule in self._infinite.items():
+        for tensor, index in self._infinite.items():
             name = self._slots[self._number[tensor]].name
-            bad.setdefault(rule, []).append(name)
+            bad.setdefault(rules[index], []).append(name)
         return problems + [
             f'{rule} wrote values that are not finite: '
             f'{", ".join(names[:5])}{" ..." if len(names) > 5 else ""}'

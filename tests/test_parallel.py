@@ -134,10 +134,16 @@ def test_rank_0_decides_and_the_report_says_so(engine):
         assert rank['start']['neck.adapter.up.bias'].eq(0).all()
     for rank in results(folder, processes, 'uneven'):
         assert rank['start']['neck.adapter.up.weight'].eq(1).all()
+        assert rank['start']['neck.adapter.down.bias'].eq(5).all()
         # Rank 0 left it as it was.
         assert not rank['start']['neck.adapter.up.bias'].eq(5).any()
+        moved = rank['after']['neck.adapter.down.bias'] - 5
+        assert moved.abs().max() < 0.0101
     for run in ('reads_rank', 'uneven'):
-        report = results(folder, processes, run)[0]['report']
+        report, *others = [
+            rank['report'] for rank in results(folder, processes, run)
+        ]
+        assert all(other == report for other in others)
         (found,) = [
             finding
             for finding in report['findings']
