@@ -21,7 +21,7 @@ from mmpartinit.parallel import in_line
 NEW = 10_000_000
 # Parameters of each kind in mmdet's Mask R-CNN R50: 46 M in 400 tensors.
 SIZES = [12_845_056, 2_359_296, 1_048_576, 589_824, 262_144, 65_536, 256]
-COUNTS = [1, 3, 4, 10, 18, 44, 320]
+COUNTS = [1, 2, 4, 11, 18, 44, 320]
 
 
 def state():
