@@ -31,12 +31,16 @@ from .tree import Slot
 Targets = Sequence[Tuple[str, nn.Module]]
 
 
-def check_matches(rule: Rule, matches: Sequence[Match]) -> List[str]:
+def check_matches(
+    rule: Rule, matches: Sequence[Match], files: bool = True
+) -> List[str]:
     """Find what is wrong with a rule on what it acts on.
 
     Args:
         rule (Rule): The rule.
         matches (Sequence[Match]): Its matches.
+        files (bool): Whether checkpoints that it names must be there.
+            Defaults to True.
 
     Returns:
         list[str]: A sentence for each problem.
@@ -53,17 +57,18 @@ def check_matches(rule: Rule, matches: Sequence[Match]) -> List[str]:
         problems = _no_copies(acting)
     elif not problems and acting:
         targets = [(match.path, match.target) for match in acting]
-        problems = _check_items(rule, targets)
+        problems = _check_items(rule, targets, files)
     return [f'{rule}: {problem}' for problem in problems]
 
 
-def _check_items(rule: Rule, targets: Targets) -> List[str]:
+def _check_items(rule: Rule, targets: Targets, files: bool) -> List[str]:
     problems = []
+    checks = [c for c in _CHECKS if files or c is not _no_checkpoint]
     for position, item in enumerate(rule.init_cfg):
         name = (
             f'init_cfg[{position}]' if len(rule.init_cfg) > 1 else 'init_cfg'
         )
-        for check in _CHECKS:
+        for check in checks:
             problem = check(item, targets)
             if problem:
                 problems.append(f'{name} {item}: {problem}')

@@ -118,7 +118,7 @@ def not_written(
         _finding(
             'note',
             'not-written',
-            f'{len(names)} new parameters that rules cover were not written '
+            f'{len(names)} new parameters that rules cover are not written '
             "by their init_cfg, and keep what the model's own code gave them",
             names,
         )
@@ -159,8 +159,8 @@ def rewritten(
         _finding(
             'note',
             'rewritten',
-            f'rule {later} wrote {len(names)} tensors '
-            f'that rule {earlier} had written',
+            f'rule {later} writes {len(names)} tensors '
+            f'that rule {earlier} writes before it',
             names,
         )
         for (earlier, later), names in pairs.items()
@@ -182,7 +182,7 @@ def overwritten(
         _finding(
             'note',
             'overwritten',
-            f'{len(names)} loaded tensors were '
+            f'{len(names)} loaded tensors are '
             'written over, as `overwrite` asks',
             names,
         )
@@ -223,7 +223,7 @@ def never_trained(
             _finding(
                 'warning',
                 'frozen',
-                f'{len(frozen)} written parameters have '
+                f'{len(frozen)} parameters that rules write have '
                 'requires_grad=False and will never train (a new module '
                 'inside `frozen_stages`?)',
                 frozen,

@@ -5,7 +5,7 @@ model; :meth:`InitPlan.apply` carries the plan out.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import (
     Any,
     Collection,
@@ -20,7 +20,6 @@ from typing import (
 import torch.nn as nn
 from mmengine.dist import get_world_size
 from torch import Tensor
-from torch.nn.parameter import is_lazy
 
 from .checks import check_matches
 from .findings import (
@@ -36,10 +35,12 @@ from .findings import (
 )
 from .matching import Match, loaded_ids, match_rules
 from .parallel import on_all_ranks, share, together
-from .report import Finding, InitReport, RuleRecord, TensorRecord
+from .preview import describe, preview, shape_of
+from .report import Finding, InitReport
 from .rules import Rule, RuleError, parse_rules
+from .scales import add_scales
 from .tree import ModelTree
-from .writing import Outcome, write_matches
+from .writing import write_matches
 
 
 @dataclass
@@ -52,6 +53,8 @@ class InitPlan:
         matches (list[Match]): What they act on, in order.
         loaded (set[int]): ``id()`` of every loaded tensor.
         findings (list[Finding]): What the user should see.
+        problems (list[str]): Why it cannot be carried out; none in a plan of
+            :func:`plan_init`, which raises them.
     """
 
     tree: ModelTree
@@ -59,6 +62,16 @@ class InitPlan:
     matches: List[Match]
     loaded: Set[int]
     findings: List[Finding]
+    problems: List[str] = field(default_factory=list)
+
+    def preview(self) -> InitReport:
+        """What :meth:`apply` would report, as far as it is known before.
+
+        Returns:
+            InitReport: Origin ``'rule'`` for what rules would write, without
+            values, and problems as findings of level ``'error'``.
+        """
+        return preview(self)
 
     def apply(
         self, seed: int = 0, optimized: Optional[Iterable[Tensor]] = None
@@ -83,12 +96,14 @@ class InitPlan:
                 finite, if it replaced parameters instead of writing into
                 them, or if its initializer failed.
         """
+        if self.problems:
+            raise RuleError.of(self.problems)
         slots, shards = self.tree.slots, self.tree.shards
         self._compare()
         with self.tree.bare():
             outcome = write_matches(self.matches, slots, seed, shards)
             written = outcome.written
-            report = self._report(seed, outcome)
+            report = describe(self, seed, outcome)
             report.findings += [
                 *not_written(self.matches, written),
                 *not_copied(self.matches),
@@ -104,7 +119,7 @@ class InitPlan:
         if get_world_size() == 1:
             return
         forms = [
-            (slot.name, slot.tensor.dtype, _shape(slot.tensor))
+            (slot.name, slot.tensor.dtype, shape_of(slot.tensor))
             for slot in self.tree.slots
         ]
         acts = [
@@ -124,49 +139,6 @@ class InitPlan:
                     f'rank {rank} has another model than rank 0, other rules '
                     'or other loaded tensors; they must be the same on all'
                 )
-
-    def _report(self, seed: int, outcome: Outcome) -> InitReport:
-        written = outcome.written
-        sources = {
-            (match.rule.index, name): source.name
-            for match in self.matches
-            for name, source in match.copies.items()
-        }
-        tensors = []
-        for slot in self.tree.slots:
-            record = TensorRecord(
-                slot.name,
-                _shape(slot.tensor),
-                str(slot.tensor.dtype).replace('torch.', ''),
-                'model',
-            )
-            if id(slot.tensor) in written:
-                record.origin = 'rule'
-                record.rule = written[id(slot.tensor)][-1]
-                record.mean, record.std = outcome.statistics[id(slot.tensor)]
-                record.source = sources.get((record.rule, slot.name))
-            elif id(slot.tensor) in self.loaded:
-                record.origin = 'checkpoint'
-            tensors.append(record)
-        rules = [
-            RuleRecord(
-                rule.index,
-                list(rule.paths),
-                [str(item) for item in rule.init_cfg],
-                rule.copy_from,
-            )
-            for rule in self.rules
-        ]
-        for match in self.matches:
-            record = rules[match.rule.index]
-            record.matched.append(match.path)
-            record.wrote += [
-                slot.name
-                for slot in match.new
-                if match.rule.index in written.get(id(slot.tensor), ())
-            ]
-            record.kept += [slot.name for slot in match.kept]
-        return InitReport(seed, tensors, rules, list(self.findings))
 
 
 def plan_init(
@@ -198,35 +170,61 @@ def plan_rules(
     model: nn.Module, rules: List[Rule], loaded: Collection[str]
 ) -> InitPlan:
     """:func:`plan_init` for rules that are parsed already."""
+    plan = survey(model, rules, loaded)
+    if plan.problems:
+        raise RuleError.of(plan.problems)
+    return plan
+
+
+def survey(
+    model: nn.Module,
+    rules: List[Rule],
+    loaded: Collection[str],
+    files: bool = True,
+) -> InitPlan:
+    """Make a plan that holds what is wrong with it, to see all of it.
+
+    Args:
+        model (nn.Module): The model, wrapped or not.
+        rules (list[Rule]): The rules, parsed.
+        loaded (Collection[str]): Names of loaded tensors.
+        files (bool): Whether checkpoints that rules name must be there.
+            Defaults to True.
+
+    Returns:
+        InitPlan: What each rule would write and keep, and the problems.
+    """
     tree = ModelTree(model)
     with tree.bare():
-        return _plan(tree, rules, loaded)
+        return _plan(tree, rules, loaded, files)
 
 
 def _plan(
-    tree: ModelTree, rules: List[Rule], loaded: Collection[str]
+    tree: ModelTree, rules: List[Rule], loaded: Collection[str], files: bool
 ) -> InitPlan:
     ids = loaded_ids(tree.slots, set(loaded))
     matches, problems = match_rules(tree, rules, ids)
     by_rule: Dict[Rule, List[Match]] = {rule: [] for rule in rules}
     for match in matches:
         by_rule[match.rule].append(match)
+    sound = []
     for rule, members in by_rule.items():
-        problems += check_matches(rule, members)
+        found = check_matches(rule, members, files)
+        problems += found
+        if not found and (members or rule.optional):
+            sound.append(rule)
     if tree.shards.problem and any(match.new for match in matches):
         problems.append(tree.shards.problem)
-    if problems:
-        raise RuleError.of(problems)
     covered = {
         id(slot.tensor)
         for match in matches
         for slot in [*match.new, *match.kept]
     }
     findings = uncovered(tree.slots, covered, ids)
-    for rule, members in by_rule.items():
-        findings += nothing_to_do(rule, members)
-        findings += unused_layers(rule, members)
-    return InitPlan(tree, rules, matches, ids, findings)
+    for rule in sound:
+        findings += nothing_to_do(rule, by_rule[rule])
+        findings += unused_layers(rule, by_rule[rule])
+    return InitPlan(tree, rules, matches, ids, findings, problems)
 
 
 def init_modules(
@@ -282,8 +280,6 @@ def run_rules(
     loaded, seed = share((set(loaded), seed))
     with on_all_ranks():
         plan = plan_rules(model, rules, loaded)
-    return plan.apply(seed, optimized)
-
-
-def _shape(tensor: Tensor) -> List[int]:
-    return [] if is_lazy(tensor) else list(tensor.shape)
+    report = plan.apply(seed, optimized)
+    add_scales(report, plan.tree.slots)
+    return report

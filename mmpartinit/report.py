@@ -1,11 +1,16 @@
-"""What was done to a model's weights, as data, as JSON and as text."""
+"""What was done to a model's weights, as data and as JSON."""
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 FORMAT_VERSION = 1
+LOG_LINES = 29  # and the line above them in the log
+
+
+class ReportError(ValueError):
+    """A file that is no report, or one of another format."""
 
 
 @dataclass
@@ -19,9 +24,10 @@ class TensorRecord:
         origin (str): Where its values come from: ``'checkpoint'``, ``'rule'``
             or ``'model'`` (the model's own code).
         rule (int, optional): The rule that wrote it last.
-        mean (float, optional): Mean of the values, where a rule wrote them.
+        mean (float, optional): Mean of the values; None where they could not
+            be read, or are not written yet.
         std (float, optional): Their standard deviation (of the population,
-            so 0 for one element), where a rule wrote them.
+            so 0 for one element).
         source (str, optional): The tensor that it was copied from.
     """
 
@@ -80,13 +86,14 @@ class InitReport:
     """Where each tensor's values come from, and what the rules did.
 
     Attributes:
-        seed (int): The seed that the values were drawn from.
+        seed (int, optional): The seed that the values were drawn from; None
+            in a plan of a run that draws its own.
         tensors (list[TensorRecord]): Every entry of the state dict, in order.
         rules (list[RuleRecord]): One for each rule, in order.
         findings (list[Finding]): What the user should see.
     """
 
-    seed: int
+    seed: Optional[int]
     tensors: List[TensorRecord]
     rules: List[RuleRecord]
     findings: List[Finding] = field(default_factory=list)
@@ -120,44 +127,69 @@ class InitReport:
         with open(path, 'w', encoding='utf-8') as file:
             json.dump(self.to_dict(), file, indent=1, ensure_ascii=False)
 
-    def table(self, width: int = 100) -> str:
-        """One line for each rule and one for the origins, as plain text.
+    @classmethod
+    def load(cls, path: str) -> 'InitReport':
+        """Read what :meth:`save` wrote.
 
         Args:
+            path (str): A file ``init_report.json``.
+
+        Returns:
+            InitReport: The report.
+
+        Raises:
+            ReportError: If the file is no report, or of another version.
+        """
+        try:
+            with open(path, encoding='utf-8') as file:
+                data = json.load(file)
+        except (ValueError, OSError) as error:
+            raise ReportError(f'{path} cannot be read: {error}') from error
+        version = data.get('version') if isinstance(data, dict) else None
+        if version != FORMAT_VERSION:
+            found = 'none' if version is None else repr(version)
+            raise ReportError(
+                f'{path} is no report that this mmpartinit reads: its '
+                f'`version` should be {FORMAT_VERSION}, and is {found}'
+            )
+        try:
+            return cls(
+                data['seed'],
+                _records(TensorRecord, data['tensors']),
+                _records(RuleRecord, data['rules']),
+                _records(Finding, data['findings']),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ReportError(
+                f'{path} is no whole report: {type(error).__name__}: {error}'
+            ) from error
+
+    def save_figure(self, path: str) -> None:
+        """Draw the report into a file: where each part's weights come from,
+        and how large new values are beside the pretrained ones.
+
+        Args:
+            path (str): File to write, in a format that its ending says
+                (``.png``, ``.pdf``, ``.svg``); its folder must exist.
+        """
+        from .figure import draw_report
+
+        draw_report(self).savefig(path)
+
+    def text(self, lines: Optional[int] = None, width: int = 100) -> str:
+        """A table of the rules, the origins and the findings.
+
+        Args:
+            lines (int, optional): Lines at most, with the rest in numbers.
+                Defaults to None: all there is to say.
             width (int): Characters in a line at most.
         """
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
+        from .text import report_text
 
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column('rule', justify='right')
-        table.add_column('path', overflow='fold')
-        table.add_column('init_cfg', overflow='fold')
-        for heading in ('matched', 'wrote', 'kept'):
-            table.add_column(heading, justify='right')
-        for rule in self.rules:
-            table.add_row(
-                str(rule.index),
-                '\n'.join(rule.path),
-                '\n'.join(rule.init_cfg) or f'copy of {rule.copy_from}',
-                str(len(rule.matched)),
-                str(len(rule.wrote)),
-                str(len(rule.kept)),
-            )
-        console = Console(width=width, color_system=None)
-        with console.capture() as capture:
-            # Text of the user's own may hold square brackets: no markup.
-            console.print(table, markup=False, highlight=False)
-        lines = [line.rstrip() for line in capture.get().splitlines()]
-        return '\n'.join([line for line in lines if line] + [self.summary()])
+        return report_text(self, lines, width)
 
     def __str__(self) -> str:
-        findings = [
-            f'{finding.level} [{finding.code}] {finding.message}'
-            for finding in self.findings
-        ]
-        return '\n'.join([self.table(), *findings])
+        return self.text(LOG_LINES)
 
 
 def group_names(names: Iterable[str], most: int = 10) -> str:
@@ -194,3 +226,9 @@ def _common(names: Sequence[str]) -> str:
     return ''.join(
         column[0] if len(set(column)) == 1 else '*' for column in pieces
     )
+
+
+def _records(kind: type, items: List[Dict[str, Any]]) -> List[Any]:
+    """Records from plain data; keys may have been added in a version."""
+    names = [known.name for known in fields(kind)]
+    return [kind(**{k: item[k] for k in names if k in item}) for item in items]

@@ -123,23 +123,42 @@ def parse_rules(modules: Sequence[Dict[str, Any]]) -> List[Rule]:
     Raises:
         RuleError: With everything that is wrong in any of them.
     """
+    rules, problems = read_rules(modules)
+    if problems:
+        raise RuleError.of(problems)
+    return rules
+
+
+def read_rules(
+    modules: Sequence[Dict[str, Any]], first: int = 0
+) -> Tuple[List[Rule], List[str]]:
+    """:func:`parse_rules` that gives the problems instead of raising them.
+
+    Args:
+        modules (list[dict]): The rules as the config gives them.
+        first (int): Index of the first of them. Defaults to 0.
+
+    Returns:
+        tuple[list[Rule], list[str]]: The rules that have no problem, and a
+        sentence for each problem of the others.
+    """
     if not isinstance(modules, (list, tuple)):
-        raise RuleError(
+        problem = (
             '`modules` must be a list of rules, such as '
             "[dict(path='neck.adapter', init_cfg=dict(...))], "
             f'not {_short(modules)}'
         )
+        return [], [problem]
     rules, problems = [], []
-    for index, cfg in enumerate(modules):
+    for index, cfg in enumerate(modules, first):
         found: List[str] = []
         rule = _parse_rule(index, cfg, found)
         path = cfg.get('path') if isinstance(cfg, dict) else None
         where = f'rule {index}' + (f' (path {path!r})' if path else '')
         problems += [f'{where}: {problem}' for problem in found]
-        rules.append(rule)
-    if problems:
-        raise RuleError.of(problems)
-    return rules
+        if rule is not None:
+            rules.append(rule)
+    return rules, problems
 
 
 def _parse_rule(
