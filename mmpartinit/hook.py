@@ -2,13 +2,14 @@
 
 import os.path as osp
 from dataclasses import replace
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import Tensor
 
+from .figure import as_image, draw_report
 from .loading import loaded_names
 from .parallel import on_all_ranks
 from .plan import run_rules
@@ -31,8 +32,9 @@ class CustomModuleInitHook(Hook):
             (str), ``overwrite`` (bool, False), ``optional`` (bool, False).
         seed (int, optional): What new values are drawn from, together with
             each module's path. Defaults to None, the runner's seed.
-        report (bool): Whether to write ``init_report.json`` into the run's
-            log folder. Defaults to True.
+        report (bool): Whether to write ``init_report.json`` and
+            ``init_report.png`` into the run's log folder, and to give the
+            figure to the runner's visualizer. Defaults to True.
 
     Attributes:
         report (InitReport, optional): What was done; None before that.
@@ -86,10 +88,7 @@ class CustomModuleInitHook(Hook):
         rules = [rule for hook in hooks for rule in hook.rules]
         seeds = {hook.seed for hook in hooks}
         if len(seeds) > 1:
-            raise RuleError(
-                'the hooks act as one, so they must have the same `seed`, not '
-                f'{", ".join(map(str, seeds))}'
-            )
+            raise RuleError(different_seeds(seeds))
         with on_all_ranks():
             loaded, optimized = loaded_names(runner.model), _optimized(runner)
         report = run_rules(
@@ -107,10 +106,25 @@ class CustomModuleInitHook(Hook):
     @master_only
     def _tell(self, runner, write: bool) -> None:
         runner.logger.info(f'Where the weights come from:\n{self.report}')
-        if write:
-            path = osp.join(runner.log_dir, 'init_report.json')
-            self.report.save(path)
-            runner.logger.info(f'The origin of each tensor: {path}')
+        if not write:
+            return
+        path = osp.join(runner.log_dir, 'init_report')
+        self.report.save(f'{path}.json')
+        figure = draw_report(self.report)
+        figure.savefig(f'{path}.png')
+        runner.visualizer.add_image('init_report', as_image(figure), step=0)
+        runner.logger.info(
+            f'The origin of each tensor: {path}.json, and as a figure: '
+            f'{path}.png'
+        )
+
+
+def different_seeds(seeds: Iterable[Optional[int]]) -> str:
+    """What is wrong with hooks that do not have the same seed."""
+    return (
+        'the hooks act as one, so they must have the same `seed`, not '
+        f'{", ".join(map(str, seeds))}'
+    )
 
 
 def _optimized(runner) -> List[Tensor]:

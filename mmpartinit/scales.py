@@ -11,6 +11,7 @@ from torch import Tensor
 from .moments import statistics
 from .report import InitReport
 from .tree import Slot
+from .watch import has_memory
 
 
 def add_scales(report: InitReport, slots: List[Slot]) -> None:
@@ -38,8 +39,9 @@ def add_scales(report: InitReport, slots: List[Slot]) -> None:
 def _is_plain(tensor: Tensor) -> bool:
     """Whether it holds numbers of its own, here and as a whole."""
     return (
+        has_memory(tensor)
         # Subclasses may be pieces of a tensor, or compute what they hold.
-        type(tensor.data) is torch.Tensor
+        and type(tensor.data) is torch.Tensor
         and not hasattr(tensor, 'stands_for')
         and (tensor.is_floating_point() or tensor.is_complex())
     )
