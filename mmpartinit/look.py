@@ -1,0 +1,231 @@
+"""The model of a config, with the weights that the config loads.
+
+What a Runner does before the first hook initializes anything, without a
+Runner: no data, no device, no work_dir, nothing written.
+"""
+
+import copy
+import os
+import os.path as osp
+import pickle
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Optional, Set
+
+import torch
+import torch.nn as nn
+from mmengine.config import Config
+from mmengine.registry import HOOKS, MODELS, init_default_scope
+from mmengine.runner import load_checkpoint
+from mmengine.utils import digit_version
+
+from .hook import CustomModuleInitHook
+from .loading import loaded_names
+
+_ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+_NOT_ONLY = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
+# What MMEngine's checkpoints hold beside tensors and plain data: a history of
+# what was logged. Nothing here needs it.
+_NOT_NEEDED = (
+    'builtins.getattr',
+    'mmengine.logging.history_buffer.HistoryBuffer',
+    'numpy.core.multiarray._reconstruct',
+    'numpy.core.multiarray.scalar',
+    'numpy._core.multiarray._reconstruct',
+    'numpy._core.multiarray.scalar',
+    'numpy.dtype',
+    'numpy.ndarray',
+)
+
+
+class _Nothing:
+    """Stands for what is not needed of a checkpoint."""
+
+    def __init__(self, *args: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class LookError(Exception):
+    """A config whose model cannot be looked at; the message says why."""
+
+
+@dataclass
+class Look:
+    """What a config builds.
+
+    Attributes:
+        cfg (Config): The config.
+        model (nn.Module): Its model, with the weights that it loads.
+        loaded (set[str]): Names of the tensors that were loaded.
+        hooks (list[dict]): The config's CustomModuleInitHooks, their `type` a
+            class.
+    """
+
+    cfg: Config
+    model: nn.Module
+    loaded: Set[str]
+    hooks: List[Dict[str, Any]]
+
+
+def read_config(name: str, options: Optional[Dict[str, Any]] = None) -> Config:
+    """Read a config and import what its ``custom_imports`` name.
+
+    Args:
+        name (str): A file, or a config of a package as ``_base_`` names it,
+            such as ``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'``.
+        options (dict, optional): Values to change, by dotted keys. Defaults
+            to None.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        LookError: If there is no such config, or it does not parse.
+    """
+    is_packaged = '::' in name
+    if not is_packaged and not osp.isfile(name):
+        raise LookError(f'there is no config file {name!r}')
+    with _told(f'the config {name} cannot be read'):
+        if is_packaged:
+            # As a base, for `mmengine.hub` would install missing packages.
+            cfg = Config.fromstring(f'_base_ = {name!r}\n', '.py')
+        else:
+            cfg = Config.fromfile(name)
+    with _told('--cfg-options cannot be merged into the config'):
+        cfg.merge_from_dict(options or {})
+    return cfg
+
+
+def look(cfg: Config, weights: bool = True) -> Look:
+    """Build a config's model and load what the config loads.
+
+    Args:
+        cfg (Config): The config.
+        weights (bool): Whether to initialize and load the model. Without, no
+            checkpoint is read, and nothing counts as loaded. Defaults to
+            True.
+
+    Returns:
+        Look: The model, and what was loaded.
+
+    Raises:
+        LookError: If the model cannot be built, or its weights not loaded.
+    """
+    if not cfg.get('model'):
+        raise LookError(
+            f'the config {cfg.filename} has no `model`; name a whole config, '
+            'not a base file'
+        )
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    with _told('the hooks of the config cannot be found'):
+        hooks = _our_hooks(cfg)
+    with _weights_only():
+        with _told('the model cannot be built'):
+            model = _build(cfg)
+        if not weights:
+            return Look(cfg, model, set(), hooks)
+        with _told(
+            'the weights that the config asks for cannot be had',
+            '; --no-weights plans without them',
+        ):
+            if hasattr(model, 'init_weights'):
+                model.init_weights()
+            if cfg.get('load_from'):
+                load_checkpoint(
+                    model, cfg.load_from, map_location='cpu', logger='current'
+                )
+    return Look(cfg, model, loaded_names(model), hooks)
+
+
+def _build(cfg: Config) -> nn.Module:
+    """Build the model as Runner does."""
+    model = copy.deepcopy(cfg.model)
+    if isinstance(model, nn.Module):
+        return model
+    if cfg.get('data_preprocessor') is not None:
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return MODELS.build(model)
+
+
+def _our_hooks(cfg: Config) -> List[Dict[str, Any]]:
+    hooks = [
+        *(cfg.get('default_hooks') or {}).values(),
+        *(cfg.get('custom_hooks') or []),
+    ]
+    ours = []
+    for hook in hooks:
+        kind = _class_of(hook) if isinstance(hook, dict) else None
+        if isinstance(kind, type) and issubclass(kind, CustomModuleInitHook):
+            # `items()` of a config dict resolves lazy imports.
+            ours.append({**dict(hook.items()), 'type': kind})
+    return ours
+
+
+def _class_of(hook: Dict[str, Any]) -> Any:
+    kind = hook.get('type')
+    if isinstance(kind, str):
+        # Not `HOOKS.get`, which imports all hooks of the default scope.
+        name = kind.rpartition('.')[2]
+        registries = [HOOKS, *HOOKS.children.values()]
+        kinds = [r.module_dict.get(name) for r in registries]
+        kind = next(filter(None, kinds), None)
+    return kind
+
+
+@contextmanager
+def _told(what: str, hint: str = '') -> Iterator[None]:
+    """Say in a sentence what went wrong, whatever it was.
+
+    A config and its model run anybody's code, which raises anything.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise LookError(f'{what}: {_sentence(error)}{hint}') from error
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):
+        return (
+            'a checkpoint holds more than tensors and plain data, and is read '
+            'with weights_only; save its state dict by itself if you trust '
+            f'the file ({_first_line(error)})'
+        )
+    # MMEngine's own says which search path it had; the first says what failed.
+    while isinstance(error.__cause__ or error.__context__, ImportError):
+        error = error.__cause__ or error.__context__
+    text = f'{type(error).__name__}: {_first_line(error)}'
+    if isinstance(error, ImportError):
+        text += ' (is it installed, or its folder on PYTHONPATH?)'
+    return text
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else repr(error)
+    return text if len(text) <= 300 else text[:297] + '...'
+
+
+@contextmanager
+def _weights_only() -> Iterator[None]:
+    """Have all checkpoints read with `weights_only`, by whatever code: nothing
+    that a file names is imported or called.
+    """
+    before = {key: os.environ.get(key) for key in (_ONLY, _NOT_ONLY)}
+    os.environ.pop(_NOT_ONLY, None)
+    os.environ[_ONLY] = '1'
+    try:
+        if digit_version(torch.__version__) < digit_version('2.6.0'):
+            yield
+        else:
+            nothings = [(_Nothing, name) for name in _NOT_NEEDED]
+            with torch.serialization.safe_globals(nothings):
+                yield
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key, None)
+            if value is not None:
+                os.environ[key] = value

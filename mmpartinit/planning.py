@@ -1,0 +1,100 @@
+"""The plan of a config: of all its hooks together, on its model."""
+
+from typing import Any, Dict, List, Optional, Tuple
+
+from .hook import different_seeds
+from .look import Look
+from .plan import survey
+from .report import Finding, InitReport
+from .rules import Rule, RuleError, read_rules
+
+
+def plan_config(seen: Look, weights: bool = True) -> InitReport:
+    """Work out what training with a config would initialize.
+
+    Args:
+        seen (Look): The config and its model.
+        weights (bool): Whether the model was loaded. Defaults to True.
+
+    Returns:
+        InitReport: What each rule would write and keep; everything that is
+        wrong with the rules as findings of level ``'error'``. The rules of
+        several hooks are numbered through.
+    """
+    rules, problems = config_rules(seen)
+    plan = survey(seen.model, rules, seen.loaded, files=weights)
+    plan.problems[:0] = problems
+    report = plan.preview()
+    report.seed = _seed(seen)
+    report.findings += _remarks(seen, weights, report.findings)
+    return report
+
+
+def config_rules(seen: Look) -> Tuple[List[Rule], List[str]]:
+    """Read the rules of a config's hooks.
+
+    Args:
+        seen (Look): The config.
+
+    Returns:
+        tuple[list[Rule], list[str]]: The rules that can be read, and what is
+        wrong with the hooks and with the other rules.
+    """
+    rules: List[Rule] = []
+    problems: List[str] = []
+    first = 0
+    seeds = set()
+    for hook in seen.hooks:
+        arguments = {k: v for k, v in hook.items() if k != 'priority'}
+        kind, modules = arguments.pop('type'), arguments.pop('modules', None)
+        found, wrong = read_rules(modules, first)
+        rules += found
+        problems += wrong
+        first += len(modules) if isinstance(modules, (list, tuple)) else 0
+        try:
+            seeds.add(kind(modules=[], **arguments).seed)
+        except (RuleError, TypeError) as error:
+            problems.append(f'the hook cannot be built: {error}')
+    if len(seeds) > 1:
+        problems.append(different_seeds(seeds))
+    return rules, problems
+
+
+def _seed(seen: Look) -> Optional[int]:
+    sources: List[Dict[str, Any]] = [
+        *seen.hooks[:1],
+        seen.cfg.get('randomness') or {},
+    ]
+    seeds = [source.get('seed') for source in sources]
+    return next((seed for seed in seeds if isinstance(seed, int)), None)
+
+
+def _remarks(
+    seen: Look, weights: bool, findings: List[Finding]
+) -> List[Finding]:
+    """What to know about the plan as a whole."""
+    remarks = []
+    if not seen.hooks:
+        text = 'the config has no CustomModuleInitHook'
+        if any(finding.code == 'uncovered' for finding in findings):
+            text += '; `mmpartinit suggest` writes one for what is uncovered'
+        remarks.append(('no-hook', text))
+    if len(seen.hooks) > 1:
+        text = (
+            f'the config has {len(seen.hooks)} CustomModuleInitHooks; they '
+            'act as one, their rules numbered through'
+        )
+        remarks.append(('several-hooks', text))
+    if not weights:
+        text = (
+            'nothing was loaded (--no-weights), so that every tensor counts '
+            'as new; what a checkpoint supplies will be kept'
+        )
+        remarks.append(('no-weights', text))
+    if seen.cfg.get('resume'):
+        text = (
+            'the config says `resume`: a run that finds a checkpoint to '
+            'resume from will not be initialized'
+        )
+        remarks.append(('resume', text))
+    return [Finding('note', code, text, []) for code, text in remarks]
