@@ -1,10 +1,49 @@
 """The ``mmpartinit`` command."""
 
 import argparse
+import contextlib
+import io
 import sys
-from typing import List, Optional
+import traceback
+import warnings
+from typing import Any, Iterator, List, Optional
 
+from mmengine.config import DictAction
+from mmengine.logging import MMLogger
+
+from .report import InitReport, ReportError
 from .version import __version__
+
+_EXAMPLES = """\
+from a config with new modules to a look at the outcome:
+  mmpartinit suggest configs/my_config.py          a hook to paste into it
+  mmpartinit plan configs/my_config.py             what the hook would do
+  python tools/train.py configs/my_config.py
+  mmpartinit show work_dirs/my_config/*/init_report.json
+"""
+_PLAN = """\
+examples:
+  mmpartinit plan configs/my_config.py
+  mmpartinit plan configs/my_config.py --no-weights
+  mmpartinit plan configs/my_config.py --json plan.json \\
+      --cfg-options load_from=weights/detector.pth model.neck.num_outs=4
+  mmpartinit plan mmdet::retinanet/retinanet_r50_fpn_1x_coco.py
+
+exit status: 0; 1 if the plan has errors; 2 if it could not be made.
+"""
+_SUGGEST = """\
+examples:
+  mmpartinit suggest configs/my_config.py
+  mmpartinit suggest configs/my_config.py \\
+      --cfg-options model.backbone.init_cfg.checkpoint=weights/r50.pth
+
+exit status: 0; 2 if the model could not be built or loaded.
+"""
+_SHOW = """\
+examples:
+  mmpartinit show work_dirs/my_config/20250101_120000/init_report.json
+  mmpartinit show init_report.json --figure init_report.pdf
+"""
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -17,19 +56,72 @@ def main(arguments: Optional[List[str]] = None) -> int:
     Returns:
         int: The exit status.
     """
+    options = _parser().parse_args(arguments)
+    return options.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='mmpartinit',
         description='Say where every weight of a modified model comes from.',
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         '--version', action='version', version=f'mmpartinit {__version__}'
     )
     commands = parser.add_subparsers(dest='command', required=True)
-    demo = commands.add_parser(
+
+    plan = _command(
+        commands,
+        'plan',
+        _plan,
+        'see what training with a config would initialize',
+        'Build the model of a config, load what the config loads, and print '
+        'what each rule would write and keep, what is new and covered by no '
+        'rule, and what is wrong. It trains nothing and needs no data.',
+        _PLAN,
+    )
+    _add_config(plan)
+    plan.add_argument(
+        '--json', metavar='FILE', help="write the plan in the report's format"
+    )
+    plan.add_argument(
+        '--no-weights',
+        action='store_true',
+        help='plan by structure, with nothing loaded, for checkpoints that '
+        'are not at hand',
+    )
+    suggest = _command(
+        commands,
+        'suggest',
+        _suggest,
+        'write a hook for what no rule covers yet',
+        'Build the model of a config, load what the config loads, and print '
+        'rules for its new modules, ready to paste into the config.',
+        _SUGGEST,
+    )
+    _add_config(suggest)
+
+    show = _command(
+        commands,
+        'show',
+        _show,
+        'see a saved report',
+        'Print the table of an init_report.json, and draw its figure.',
+        _SHOW,
+    )
+    show.add_argument('report', metavar='REPORT.json')
+    show.add_argument(
+        '--figure', metavar='FILE', help='draw into a .png, .pdf or .svg file'
+    )
+    demo = _command(
+        commands,
         'demo',
-        help='see what new modules do to a pretrained network',
-        description="Pretrain a small ResNet on scikit-learn's digits, "
-        'insert SE blocks, fine-tune with the hook and without.',
+        _demo,
+        'see what new modules do to a pretrained network',
+        "Pretrain a small ResNet on scikit-learn's digits, insert SE blocks, "
+        'fine-tune with the hook and without.',
     )
     demo.add_argument(
         '--work-dir',
@@ -43,8 +135,96 @@ def main(arguments: Optional[List[str]] = None) -> int:
         default=5,
         help='how many seeds to run (default: %(default)s)',
     )
-    options = parser.parse_args(arguments)
-    return _demo(options)
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Any, short: str, text: str, epilog: str = ''
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=short,
+        description=text,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        'config',
+        metavar='CONFIG',
+        help='a config file of MMEngine, or one of a package as `_base_` '
+        'names it (mmdet::...)',
+    )
+    command.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=_CfgOptions,
+        metavar='KEY=VALUE',
+        help="change the config's values, as in MMEngine's tools",
+    )
+    command.add_argument(
+        '--verbose',
+        action='store_true',
+        help="show the model's own log, and tracebacks",
+    )
+
+
+class _CfgOptions(DictAction):
+    def __call__(self, *arguments: Any, **others: Any) -> None:
+        try:
+            super().__call__(*arguments, **others)
+        except (ValueError, AssertionError) as error:
+            raise argparse.ArgumentError(
+                self, f'write KEY=VALUE ({error})'
+            ) from error
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from .look import LookError, look, read_config
+    from .planning import plan_config
+
+    weights = not options.no_weights
+    try:
+        with _quiet(options.verbose):
+            cfg = read_config(options.config, options.cfg_options)
+            report = plan_config(look(cfg, weights), weights)
+        if options.json:
+            report.save(options.json)
+    except (LookError, OSError) as error:
+        return _fail(error, options.verbose)
+    print(report.text())
+    return int(any(f.level == 'error' for f in report.findings))
+
+
+def _suggest(options: argparse.Namespace) -> int:
+    from .look import LookError, look, read_config
+    from .paste import suggest
+
+    try:
+        with _quiet(options.verbose):
+            cfg = read_config(options.config, options.cfg_options)
+            text = suggest(look(cfg))
+    except LookError as error:
+        return _fail(error, options.verbose)
+    print(text)
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    try:
+        report = InitReport.load(options.report)
+        if options.figure:
+            report.save_figure(options.figure)
+    except (ReportError, OSError, ValueError) as error:
+        return _fail(error, False)
+    print(report.text())
+    if options.figure:
+        print(f'The figure: {options.figure}')
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -62,6 +242,27 @@ def _demo(options: argparse.Namespace) -> int:
 
     run_demo(options.work_dir, options.seeds)
     return 0
+
+
+def _fail(error: Exception, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exception(type(error), error, error.__traceback__)
+    print(f'mmpartinit: {error}', file=sys.stderr)
+    return 2
+
+
+@contextlib.contextmanager
+def _quiet(verbose: bool) -> Iterator[None]:
+    """Keep what a model's own code says out of the output."""
+    out = sys.stderr if verbose else io.StringIO()
+    with contextlib.redirect_stdout(out), warnings.catch_warnings():
+        if not verbose:
+            warnings.simplefilter('ignore')
+        # What MMEngine says about each tensor goes to the latest logger.
+        MMLogger.get_instance(
+            'mmpartinit', log_level='INFO' if verbose else 'ERROR'
+        )
+        yield
 
 
 def _positive(text: str) -> int:

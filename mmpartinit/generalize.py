@@ -1,0 +1,117 @@
+"""From modules to the pattern that names them and nothing else."""
+
+import re
+from typing import Dict, List, Sequence, Set, Tuple
+
+import torch.nn as nn
+
+from .paths import parse_pattern
+from .tree import ModelTree
+
+_NUMBER = re.compile(r'(\d+)')
+
+
+def outermost_new(tree: ModelTree, names: Set[str]) -> List[int]:
+    """The largest parts of a model that are new as a whole.
+
+    Args:
+        tree (ModelTree): The model.
+        names (set[str]): State-dict names of the new tensors.
+
+    Returns:
+        list[int]: Numbers of modules and parameters, in order. Lists of
+        modules are left out in favour of what is in them.
+    """
+    numbers = []
+    for number, node in enumerate(tree.nodes):
+        if (
+            number != tree.canonical[number]
+            or number == 0
+            or type(node) in (nn.ModuleList, nn.ModuleDict)
+        ):
+            continue
+        slots = tree.slots_under(number)
+        # Many checkpoints lack these counters, which nobody initializes.
+        rest = [s for s in slots if s.key != 'num_batches_tracked']
+        if rest and all(slot.name in names for slot in rest):
+            numbers.append(number)
+    return tree.outermost(numbers)
+
+
+def skeleton(path: str) -> str:
+    """A path without its numbers, which parts that are alike have in common.
+
+    >>> skeleton('backbone.layer2.0.se')
+    'backbone.layer#.#.se'
+    """
+    return _NUMBER.sub('#', path)
+
+
+def patterns_for(tree: ModelTree, numbers: Sequence[int]) -> List[str]:
+    """Name nodes whose paths differ in numbers only.
+
+    Args:
+        tree (ModelTree): The model.
+        numbers (Sequence[int]): The nodes.
+
+    Returns:
+        list[str]: Patterns that match these nodes and nothing else; one where
+        that can be.
+    """
+    split = [_NUMBER.split(tree.paths[number]) for number in numbers]
+    columns = [list(dict.fromkeys(column)) for column in zip(*split)]
+    varying = [i for i, column in enumerate(columns) if len(column) > 1]
+    for wide in (True, False):
+        pattern = ''.join(
+            _field(tree, columns, i, wide and i in varying)
+            for i in range(len(columns))
+        )
+        if _names(tree, pattern, numbers):
+            return [pattern]
+    if not varying:
+        raise ValueError(f'no pattern names {tree.paths[numbers[0]]} alone')
+    groups: Dict[str, List[int]] = {}
+    for number, pieces in zip(numbers, split):
+        groups.setdefault(pieces[varying[0]], []).append(number)
+    return [p for group in groups.values() for p in patterns_for(tree, group)]
+
+
+def _names(tree: ModelTree, pattern: str, numbers: Sequence[int]) -> bool:
+    return tree.select(parse_pattern(pattern)) == sorted(numbers)
+
+
+def _field(
+    tree: ModelTree, columns: List[List[str]], place: int, wide: bool
+) -> str:
+    """A piece of a pattern: fixed text, or the numbers that stand there."""
+    values = columns[place]
+    if len(values) == 1:
+        # These letters mean something in a pattern.
+        return re.sub(r'[*?{}\[\]]', '?', values[0])
+    before, after = columns[place - 1][0], columns[place + 1][0]
+    is_index = before.endswith('.') and after[:1] in ('.', '')
+    if wide and (is_index or _are_all(tree, columns, place)):
+        return '*'
+    return _one_of(values)
+
+
+def _are_all(tree: ModelTree, columns: List[List[str]], place: int) -> bool:
+    """Whether a model has no more than these, so that listing them (as in
+    ``layer{2,3,4}``) would say nothing.
+    """
+    first = [column[0] for column in columns]
+    parent = ''.join(first[:place])
+    stem = parent.rpartition('.')[2]
+    beginning = parent[: len(parent) - len(stem)]
+    rest = ''.join(first[place + 1 :]).split('.')[0]
+    siblings = tree.select(parse_pattern(f'{beginning}{stem}*{rest}'))
+    return len(siblings) == len(columns[place])
+
+
+def _one_of(values: List[str]) -> str:
+    """Numbers as a pattern: ``{2,3,4}``, or ``[0-5]`` where they are many."""
+    numbers: List[Tuple[int, str]] = sorted((int(v), v) for v in values)
+    first, last = numbers[0][0], numbers[-1][0]
+    if len(values) > 4 and last < 10 and last - first == len(values) - 1:
+        return f'[{first}-{last}]'
+    return '{' + ','.join(value for _, value in numbers) + '}'

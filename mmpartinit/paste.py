@@ -1,0 +1,168 @@
+"""Suggested rules as Python that can be pasted into a config."""
+
+import textwrap
+from typing import Any, List
+
+from .look import Look
+from .suggest import Suggester, Suggestion
+
+_WIDTH = 79
+
+
+def suggest(seen: Look) -> str:
+    """Write rules for what is new in a config's model and not covered.
+
+    Args:
+        seen (Look): The config and its model.
+
+    Returns:
+        str: Python; nothing but comments where there is nothing to suggest.
+
+    Raises:
+        LookError: If no rules could be found.
+    """
+    if not seen.loaded:
+        return _comment(
+            'Nothing to suggest: the config loads no weights, so nothing in '
+            'its model is new beside pretrained weights.'
+        )
+    suggester = Suggester(seen)
+    suggestions = suggester.suggest()
+    if not suggestions and not suggester.buffers:
+        return _comment(
+            'Nothing to suggest: no parameter is new beside loaded ones, or '
+            'rules cover all that are.'
+        )
+    head = []
+    if suggester.problems:
+        head.append(
+            _comment(
+                'The rules of the config have errors, which `mmpartinit plan` '
+                'shows; what they should cover may be in here too.'
+            )
+        )
+    if suggester.buffers:
+        head.append(
+            _comment(
+                'Buffers that are new, and that no rule can write: '
+                + ', '.join(suggester.buffers)
+            )
+        )
+        if not suggestions:
+            return head[-1]
+    if seen.hooks:
+        head.append(
+            _comment(
+                'Add these rules to `modules` of the CustomModuleInitHook '
+                'that the config has.'
+            )
+        )
+        rules = _list('modules = ', _rules(suggestions))
+        return '\n'.join([*head, rules])
+    return '\n'.join([*head, _whole(seen, suggestions)])
+
+
+def as_code(value: Any, room: int = _WIDTH, beside: int = 0) -> str:
+    """Write plain data as configs do.
+
+    Args:
+        value (Any): Dicts, lists, tuples, classes and literals.
+        room (int): Characters in a line, from where the last line starts.
+        beside (int): Characters beside the value in its first line. Defaults
+            to 0.
+
+    Returns:
+        str: Python, without a newline at its end.
+    """
+    text = _flat(value)
+    is_short = len(text) + beside <= room
+    if is_short or not isinstance(value, (dict, list, tuple)):
+        return text
+    if isinstance(value, dict):
+        plain = _is_plain(value)
+        opening, closing = ('dict(', ')') if plain else ('{', '}')
+        names = [f'{k}=' if plain else f'{k!r}: ' for k in value]
+        values = list(value.values())
+    else:
+        opening, closing = '[]' if isinstance(value, list) else '()'
+        names, values = [''] * len(value), list(value)
+    items = [
+        name + as_code(item, room - 4, len(name) + 1)
+        for name, item in zip(names, values)
+    ]
+    body = textwrap.indent(''.join(f'{item},\n' for item in items), '    ')
+    return f'{opening}\n{body}{closing}'
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        if _is_plain(value):
+            pairs = [f'{k}={_flat(v)}' for k, v in value.items()]
+            return f'dict({", ".join(pairs)})'
+        pairs = [f'{k!r}: {_flat(v)}' for k, v in value.items()]
+        return '{' + ', '.join(pairs) + '}'
+    if isinstance(value, list):
+        return f'[{", ".join(map(_flat, value))}]'
+    if isinstance(value, tuple):
+        end = ',' if len(value) == 1 else ''
+        return f'({", ".join(map(_flat, value))}{end})'
+    if isinstance(value, type):  # of a pure-Python config
+        return repr(f'{value.__module__}.{value.__qualname__}')
+    return repr(value)
+
+
+def _is_plain(value: dict) -> bool:
+    return all(isinstance(k, str) and k.isidentifier() for k in value)
+
+
+def _whole(seen: Look, suggestions: List[Suggestion]) -> str:
+    """The hook, after the imports and hooks that the config has."""
+    imports = (seen.cfg.get('custom_imports') or {}).get('imports') or []
+    imports = [imports] if isinstance(imports, str) else list(imports)
+    if 'mmpartinit' not in imports:
+        imports.append('mmpartinit')
+    custom = dict(imports=imports, allow_failed_imports=False)
+    others = seen.cfg.get('custom_hooks') or []
+    ours = [
+        'dict(',
+        "    type='CustomModuleInitHook',",
+        textwrap.indent(_list('modules=', _rules(suggestions)), '    ') + ',',
+        '),',
+    ]
+    if others:
+        ours.insert(0, '# New; those above are the ones that the config has.')
+    hooks = [f'{as_code(hook, _WIDTH - 4, 1)},' for hook in others] + ours
+    code = as_code(custom, beside=len('custom_imports = '))
+    return f'custom_imports = {code}\n{_list("custom_hooks = ", hooks)}'
+
+
+def _list(start: str, lines: List[str]) -> str:
+    body = textwrap.indent('\n'.join(lines), '    ')
+    return f'{start}[\n{body}\n]'
+
+
+def _rules(suggestions: List[Suggestion]) -> List[str]:
+    """Each rule with its comment, where the lines are 12 columns in."""
+    room = _WIDTH - 12
+    lines = []
+    for suggestion in suggestions:
+        lines.append(_comment(' '.join(suggestion.comment), room))
+        lines.append(f'{as_code(suggestion.rule, room, 1)},')
+        if suggestion.last:
+            path = suggestion.last
+            rule = dict(
+                path=path[0] if len(path) == 1 else path,
+                init_cfg=dict(type='Constant', val=0.0),
+            )
+            text = (
+                'Uncomment this to start from what the pretrained network '
+                'computes: 0 suits a block whose output is added to features; '
+                'add bias=4.0 where they are multiplied with its sigmoid.'
+            )
+            code = f'{as_code(rule, room - 2, 1)},'
+            lines += [_comment(text, room), textwrap.indent(code, '# ')]
+    return lines
+
+
+def _comment(text: str, room: int = _WIDTH) -> str:
+    return '\n'.join(f'# {line}' for line in textwrap.wrap(text, room - 2))

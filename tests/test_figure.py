@@ -1,0 +1,244 @@
+"""The figure of a report, and `mmpartinit show`."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from command import run, said
+from PIL import Image
+from toy import SE_ZERO, build_runner, hooks, pretrained, report_of
+
+from mmpartinit import InitReport
+from mmpartinit.figure import as_image, draw_report, model_parts, value_size
+from mmpartinit.report import TensorRecord
+
+COLOURS = dict(checkpoint='#0072B2', rule='#E69F00', model='#8C8C8C')
+
+
+def record(name, origin='checkpoint', mean=0.0, std=0.1):
+    rule = 0 if origin == 'rule' else None
+    return TensorRecord(name, [8, 8], 'float32', origin, rule, mean, std)
+
+
+def detector(blocks, mean=0.0, std=0.1):
+    """Tensors of a backbone with new blocks, a neck and a head."""
+    tensors = []
+    for block in range(blocks):
+        stem = f'backbone.layers.{block}'
+        tensors += [record(f'{stem}.attn.{i}.weight') for i in range(10)]
+        tensors += [
+            record(f'{stem}.se.fc1.weight', 'rule', mean, std),
+            record(f'{stem}.se.fc2.weight', 'rule', 0.0, 0.0),
+        ]
+    tensors += [record(f'neck.{i}.weight', 'model') for i in range(4)]
+    return [*tensors, record('head.weight', 'model')]
+
+
+def pixels(image, colour):
+    rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((image == np.array(rgb, np.uint8)).all(-1).sum())
+
+
+@pytest.fixture
+def trained(work_dir, tmp_path):
+    pretrained(tmp_path / 'weights.pth')
+    runner = build_runner(
+        work_dir,
+        custom_hooks=hooks(SE_ZERO),
+        load_from=str(tmp_path / 'weights.pth'),
+    )
+    runner.train()
+    return runner
+
+
+def test_a_start_leaves_the_figure_beside_the_report(trained):
+    path = f'{trained.log_dir}/init_report.png'
+    with Image.open(path) as image:
+        assert image.format == 'PNG'
+        image = np.asarray(image.convert('RGB'))
+    assert image.shape[1] == 748 and 300 < image.shape[0] < 1200
+    # All three origins are in it.
+    assert all(pixels(image, colour) > 100 for colour in COLOURS.values())
+    # The visualizer's local backend has the same.
+    stored = f'{trained.log_dir}/vis_data/vis_image/init_report_0.png'
+    with Image.open(stored) as other:
+        assert (np.asarray(other.convert('RGB')) == image).all()
+    assert path in open(f'{trained.log_dir}/{trained.timestamp}.log').read()
+
+
+def test_no_figure_without_report(work_dir):
+    runner = build_runner(work_dir, custom_hooks=hooks(SE_ZERO, report=False))
+    runner.train()
+    assert not list(work_dir.rglob('*.png'))
+
+
+@pytest.mark.parametrize('blocks', [1, 25, 166])
+def test_20_and_2000_tensors_fit_a_column(blocks):
+    report = InitReport(0, detector(blocks), [])
+    assert len(report.tensors) == 12 * blocks + 5
+    draw_report(report)  # fonts are looked for once
+    start = time.perf_counter()
+    figure = draw_report(report)
+    image = as_image(figure)
+    assert time.perf_counter() - start < 2
+    width, height = figure.get_size_inches()
+    assert width == 3.4 and height < 5
+    assert image.dtype == np.uint8 and image.shape[2] == 3
+    sizes = [
+        text.get_fontsize()
+        for axes in figure.axes
+        for text in [*axes.get_yticklabels(), *axes.get_xticklabels()]
+    ]
+    assert min(sizes) >= 6
+    # No label is cut off at the left, and none lies over another.
+    figure.canvas.draw()
+    boxes = [t.get_window_extent() for t in figure.axes[0].get_yticklabels()]
+    assert min(box.x0 for box in boxes) >= 0
+    boxes = sorted(boxes, key=lambda box: box.y0)
+    assert all(a.y1 <= b.y0 for a, b in zip(boxes, boxes[1:]))
+
+
+def test_bars_show_the_share_of_each_origin():
+    tensors = [record(f'a.{i}.weight') for i in range(6)]
+    tensors += [record(f'a.{i}.bias', 'rule') for i in range(2)]
+    tensors += [record('b.weight', 'model')]
+    tensors += [record('b.num_batches_tracked', 'model')]
+    axes = draw_report(InitReport(0, tensors, [])).axes[0]
+    widths = [bar.get_width() for bar in axes.patches[:6]]
+    # Per origin a bar for `a` and one for `b`; counters do not count.
+    assert widths == [75, 0, 25, 0, 0, 100]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ['a', 'b']
+
+
+def test_marks_tell_origins_apart_without_colour():
+    figure = draw_report(InitReport(0, detector(3), []))
+    marks = {
+        c.get_paths()[0].vertices.shape for c in figure.axes[1].collections
+    }
+    assert len(marks) == 3
+    hatches = {bar.get_hatch() for bar in figure.axes[0].patches}
+    assert len(hatches) >= 3
+
+
+def test_a_wrong_scale_is_seen():
+    """New weights a thousand times too large stand apart."""
+
+    def rows(report):
+        figure = draw_report(report)
+        points = figure.axes[1].collections
+        known = np.asarray(points[0].get_offsets())[:, 0]
+        new = np.asarray(points[1].get_offsets())[:, 0]
+        return known, new[new > known.min() - 1]
+
+    known, new = rows(InitReport(0, detector(4, std=0.1), []))
+    assert abs(new.max() - known.max()) < 0.1
+    known, new = rows(InitReport(0, detector(4, std=100.0), []))
+    assert new.max() - known.max() == pytest.approx(3, abs=0.1)
+
+
+def test_a_plan_has_no_values_and_a_figure_all_the_same():
+    tensors = detector(2)
+    for tensor in tensors:
+        tensor.mean = tensor.std = None
+    assert len(draw_report(InitReport(None, tensors, [])).axes) == 1
+
+
+def test_parts_of_a_model():
+    def labels(names):
+        parts = model_parts([record(name) for name in names])
+        assert [t.name for p in parts for t in p.tensors] == names
+        return [part.label for part in parts]
+
+    assert labels(['head.weight', 'head.bias']) == ['head']
+    assert labels(['weight', 'bias', 'a.weight']) == ['weight', 'bias', 'a']
+    layers = [
+        f'backbone.layer{i}.{j}.conv.weight'
+        for i in range(1, 5)
+        for j in range(6)
+    ]
+    assert labels([*layers, 'head.weight']) == [
+        *(f'backbone.layer{i}' for i in range(1, 5)),
+        'head',
+    ]
+    many = [f'vit.blocks.{i}.{j}.weight' for i in range(48) for j in range(9)]
+    found = labels([*many, 'head.weight'])
+    assert len(found) == 12
+    assert found[0] == 'vit.blocks.0–3' and found[-1] == 'head'
+
+
+def test_the_size_of_values():
+    assert value_size(record('a', mean=3.0, std=4.0)) == 5
+    assert value_size(record('bn.running_var', mean=1.0)) is None
+    assert value_size(record('a', mean=None, std=None)) is None
+
+
+def test_importing_the_package_imports_no_matplotlib():
+    program = (
+        'import sys, mmpartinit, mmpartinit.figure; '
+        'print("imported" if "matplotlib" in sys.modules else "not imported")'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', program], capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == 'not imported', done.stderr
+
+
+def test_show_gives_the_table_and_the_figure(trained):
+    path = f'{trained.log_dir}/init_report.json'
+    figure = f'{trained.log_dir}/shown.png'
+    done = run('show', path, '--figure', figure, cwd=trained.log_dir)
+    assert done.returncode == 0, done.stderr
+    report = InitReport.load(path)
+    assert report == report_of(trained)
+    assert report.summary() in done.stdout
+    assert 'backbone.**.se.fc2' in done.stdout
+    assert f'The figure: {figure}' in done.stdout
+    with Image.open(figure) as image, Image.open(
+        f'{trained.log_dir}/init_report.png'
+    ) as first:
+        assert (np.asarray(image) == np.asarray(first)).all()
+
+
+@pytest.mark.parametrize(
+    'text, sentence',
+    [
+        (None, 'No such file'),
+        ('{', 'cannot be read'),
+        ('[]', '`version` should be 1, and is none'),
+        ('{"version": 2}', '`version` should be 1, and is 2'),
+        ('{"version": 1, "seed": 0}', "no whole report: KeyError: 'tensors'"),
+    ],
+)
+def test_what_is_no_report(text, sentence, tmp_path):
+    if text is not None:
+        (tmp_path / 'report.json').write_text(text)
+    assert sentence in said(run('show', 'report.json', cwd=tmp_path))
+
+
+def test_a_figure_that_cannot_be_written(tmp_path):
+    InitReport(0, detector(1), []).save(str(tmp_path / 'report.json'))
+    for name in ('figure.xyz', 'no/such/folder.png'):
+        said(run('show', 'report.json', '--figure', name, cwd=tmp_path))
+
+
+def test_keys_that_a_later_version_adds_are_no_matter(tmp_path):
+    report = InitReport(0, detector(1), [])
+    data = copy.deepcopy(report.to_dict())
+    data['tensors'][0]['new_key'] = 1
+    data['another'] = 2
+    (tmp_path / 'report.json').write_text(json.dumps(data))
+    assert InitReport.load(str(tmp_path / 'report.json')) == report
+
+
+def test_help_has_examples_for_each_command(tmp_path):
+    for command in ('plan', 'suggest', 'show'):
+        done = run(command, '--help', cwd=tmp_path)
+        assert done.returncode == 0
+        assert re.search(rf'examples:\n  mmpartinit {command} ', done.stdout)
+    assert '  mmpartinit suggest' in run('--help', cwd=tmp_path).stdout

@@ -1,0 +1,371 @@
+"""`mmpartinit suggest`: what it prints, pasted into the config, does it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn as nn
+from command import TOY, run, said
+from mmengine.config import Config
+from mmengine.model import BaseModel, BaseModule
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
+from test_hook import report_of
+from toy import SE_ZERO, ToyModel, pretrained, runner_cfg, same
+
+from mmpartinit import init_modules
+from mmpartinit.generalize import outermost_new, patterns_for
+from mmpartinit.look import look, read_config
+from mmpartinit.paste import as_code, suggest
+from mmpartinit.paths import ModelTree
+from mmpartinit.planning import plan_config
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+COVERED = {'checkpoint', 'rule'}
+
+
+def suggested(text):
+    """The rules in a suggestion."""
+    names = {}
+    exec(compile(text, 'suggestion', 'exec'), names)
+    if 'modules' in names:
+        return names['modules']
+    return names['custom_hooks'][-1]['modules']
+
+
+def replanned(name, text, **options):
+    """The plan of a config with a suggestion pasted below it."""
+    path = Path(name).with_name('pasted.py')
+    path.write_text(f'{Path(name).read_text()}\n{text}\n')
+    return plan_config(look(read_config(str(path), options)))
+
+
+def findings(report):
+    return [f for f in report.findings if f.level != 'note']
+
+
+def test_suggest_paste_plan_train(tmp_path, work_dir):
+    state = pretrained(tmp_path / 'weights.pth')
+    config = tmp_path / 'config.py'
+    config.write_text(TOY)
+    done = run('suggest', 'config.py', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ast.parse(done.stdout)
+    assert max(map(len, done.stdout.splitlines())) <= 79
+    assert "imports=['toy', 'mmpartinit']" in done.stdout
+    assert suggested(done.stdout) == [
+        dict(path='backbone.gamma', init_cfg=dict(type='Constant', val=1.0)),
+        dict(
+            path='backbone.layer*.*.se',
+            init_cfg=[
+                dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0),
+                dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
+            ],
+        ),
+    ]
+    # The last layer is named for those who want it to start at 0.
+    assert "#     path='backbone.layer*.*.se.fc2'," in done.stdout
+
+    config.write_text(TOY + done.stdout)
+    plan = run('plan', 'config.py', cwd=tmp_path)
+    assert plan.returncode == 0, plan.stderr
+    assert 'warning' not in plan.stdout and 'error' not in plan.stdout
+    again = run('suggest', 'config.py', cwd=tmp_path)
+    assert again.stdout.startswith('# Nothing to suggest')
+
+    cfg = Config.fromfile(str(config))
+    cfg.merge_from_dict(
+        {
+            key: value
+            for key, value in runner_cfg(work_dir).items()
+            if key not in ('model', 'custom_hooks')
+        }
+    )
+    cfg.load_from = str(tmp_path / 'weights.pth')
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    report = report_of(runner)
+    assert not findings(report)
+    origins = {
+        t.name: t.origin for t in report.tensors if 'backbone' in t.name
+    }
+    assert set(origins.values()) == COVERED
+    assert {n for n, o in origins.items() if o == 'checkpoint'} == {
+        name for name in state if name.startswith('backbone')
+    }
+
+
+def test_rules_for_what_the_rules_of_the_config_leave(tmp_path):
+    pretrained(tmp_path / 'weights.pth')
+    hook = dict(type='CustomModuleInitHook', modules=[SE_ZERO])
+    config = tmp_path / 'config.py'
+    text = TOY.replace('weights.pth', str(tmp_path / 'weights.pth'))
+    config.write_text(f'{text}custom_hooks = [{hook}]\n')
+    answer = suggest(look(read_config(str(config))))
+    assert answer.startswith('# Add these rules to `modules` of the')
+    assert [rule['path'] for rule in suggested(answer)] == [
+        'backbone.gamma',
+        'backbone.layer*.*.se.norm',
+        'backbone.layer*.*.se.fc1',
+    ]
+    hook['modules'] = [SE_ZERO, *suggested(answer)]
+    plan = replanned(config, f'custom_hooks = [{hook}]')
+    assert not findings(plan)
+
+
+def test_other_hooks_of_the_config_are_kept(tmp_path):
+    pretrained(tmp_path / 'weights.pth')
+    config = tmp_path / 'config.py'
+    text = TOY.replace('weights.pth', str(tmp_path / 'weights.pth'))
+    ema = dict(type='EMAHook', momentum=0.001, priority=49)
+    config.write_text(f'{text}custom_hooks = [{ema}]\n')
+    names = {}
+    exec(suggest(look(read_config(str(config)))), names)
+    assert names['custom_hooks'][0] == ema
+    assert len(names['custom_hooks']) == 2
+
+
+def test_a_config_that_loads_nothing_has_nothing_new(tmp_path):
+    (tmp_path / 'config.py').write_text(TOY)
+    options = ['--cfg-options', 'load_from=None']
+    done = run('suggest', 'config.py', *options, cwd=tmp_path)
+    assert done.returncode == 0
+    assert 'the config loads no weights' in done.stdout
+    missing = run('suggest', 'config.py', cwd=tmp_path)
+    assert 'weights.pth can not be found' in said(missing)
+
+
+class Mixer(nn.Module):
+    """Layers and parameters of many kinds."""
+
+    def __init__(self):
+        super().__init__()
+        self.attn = nn.MultiheadAttention(8, 2)
+        self.scale = nn.Parameter(torch.tensor(0.5))
+        self.position = nn.Parameter(torch.randn(4, 8))
+        self.table = nn.Embedding(5, 8)
+        self.conv = nn.Conv1d(8, 8, 1)
+        self.norm = nn.BatchNorm1d(8)
+
+
+class Knowing(BaseModule):
+    def __init__(self):
+        super().__init__(dict(type='Normal', layer='Linear', std=0.1))
+        self.linear = nn.Linear(8, 8)
+
+
+class Coded(nn.Module):
+    """Knows in code how its classifiers start."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.shared = nn.Linear(8, 8)
+        self.classify = nn.ModuleList(nn.Linear(8, classes) for _ in range(3))
+
+    def init_weights(self):
+        for layer in self.classify:
+            nn.init.constant_(layer.bias, -4.6)
+
+
+class Configured(BaseModule):
+    """Has an init_cfg that names its classifier."""
+
+    def __init__(self, classes):
+        super().__init__(
+            dict(
+                type='Normal',
+                layer='Linear',
+                std=0.3,
+                override=dict(type='Xavier', name='classify', bias_prob=0.01),
+            )
+        )
+        self.shared = nn.Linear(8, 8)
+        self.classify = nn.Linear(8, classes)
+        self.regress = nn.Linear(8, 4 * classes)
+
+
+@MODELS.register_module()
+class Zoo(BaseModel):
+    def __init__(self, classes=5, new=True):
+        super().__init__()
+        self.body = nn.Module()
+        self.body.stages = nn.ModuleList()
+        if new:
+            self.body.register_buffer('anchors', torch.ones(3))
+        for stage in range(12):
+            block = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8))
+            if new and stage in (1, 3, 10):
+                block.mixer = Mixer()
+            if new and stage % 2:
+                block.adapter = Knowing()
+            self.body.stages.append(block)
+        if new:
+            self.body.extras = nn.ModuleList(Knowing() for _ in range(2))
+        self.coded = Coded(classes)
+        self.configured = Configured(classes)
+
+    def forward(self, inputs):
+        return inputs
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    torch.manual_seed(5)
+    torch.save(Zoo(7, new=False).state_dict(), tmp_path / 'zoo.pth')
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f"model = dict(type='Zoo')\nload_from = '{tmp_path}/zoo.pth'\n"
+    )
+    return config
+
+
+def test_modules_of_every_kind(zoo):
+    text = suggest(look(read_config(str(zoo))))
+    rules = {str(rule['path']): rule['init_cfg'] for rule in suggested(text)}
+    own = dict(type='InitWeights')
+    mixers = 'body.stages.*.mixer'
+    small = dict(type='TruncNormal', std=0.02)
+    assert rules == {
+        mixers: [
+            dict(type='Kaiming', layer='Conv1d', bias=0.0),
+            dict(
+                type='TruncNormal',
+                layer=['Linear', 'Embedding'],
+                std=0.02,
+                bias=0.0,
+            ),
+            dict(type='Constant', layer='BatchNorm1d', val=1.0, bias=0.0),
+        ],
+        f'{mixers}.scale': dict(type='Constant', val=0.5),
+        f'{mixers}.position': small,
+        f'{mixers}.attn.in_proj_weight': small,
+        f'{mixers}.attn.in_proj_bias': dict(type='Constant', val=0.0),
+        'body.stages.*.adapter': own,
+        'body.extras.*': own,
+        'coded': own,
+        'configured.classify': dict(type='Xavier', bias_prob=0.01),
+        'configured.regress': dict(type='Normal', layer='Linear', std=0.3),
+    }
+    said = 'are new, and that no rule can write: body.anchors'
+    assert said in text.replace('\n# ', ' ')
+    plan = replanned(zoo, text)
+    assert [f.names for f in findings(plan)] == [['body.anchors']]
+    assert {f.code for f in plan.findings} <= {
+        'uncovered',
+        'kept',
+        'rewritten',
+    }
+
+
+def test_a_head_for_other_classes_starts_as_the_head_has_it(zoo):
+    seen = look(read_config(str(zoo)))
+    rules = suggested(suggest(seen))
+    model, state = Zoo(), torch.load(zoo.parent / 'zoo.pth')
+    fits = {k: v for k, v in state.items() if 'classify' not in k}
+    fits = {k: v for k, v in fits.items() if 'regress' not in k}
+    model.load_state_dict(fits, strict=False)
+    init_modules(model, rules, loaded=set(fits))
+    for layer in model.coded.classify:
+        assert layer.bias.eq(-4.6).all()
+    assert same(model.coded.shared.weight, state['coded.shared.weight'])
+    # bias_prob=0.01, as focal loss wants it
+    assert model.configured.classify.bias.sub(-4.595).abs().max() < 1e-3
+    assert 0.2 < model.configured.regress.weight.std() < 0.4
+
+
+@pytest.mark.parametrize(
+    'name, checkpoint, paths',
+    [
+        (
+            'retinanet_swin-t-adapter_fpn_coco',
+            'backbone.',
+            ['backbone.stages.*.blocks.*.ffn.adapter'],
+        ),
+        (
+            'faster-rcnn_r50_fpn_gcb_coco',
+            '',
+            ['backbone.layer{2,3,4}.*.context_block'],
+        ),
+    ],
+)
+def test_detectors(name, checkpoint, paths, tmp_path):
+    """Configs of ours, without their hook."""
+    cfg = Config.fromfile(str(CONFIGS / f'{name}.py'))
+    plain = dict(cfg.model.backbone, init_cfg=None)
+    plain.pop('plugins', None)
+    plain.pop('adapter_dims', None)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        plain['type'] = plain['type'].replace('WithAdapters', 'Transformer')
+        state = MODELS.build(plain).state_dict()
+    torch.save(
+        {checkpoint + key: value for key, value in state.items()},
+        tmp_path / 'backbone.pth',
+    )
+    cfg.custom_hooks = []
+    if checkpoint:  # saved as mmdet names it
+        cfg.model.backbone.convert_weights = False
+    cfg.model.backbone.init_cfg.checkpoint = str(tmp_path / 'backbone.pth')
+    cfg.dump(str(tmp_path / 'config.py'))
+    config = tmp_path / 'config.py'
+    text = suggest(look(read_config(str(config))))
+    assert [rule['path'] for rule in suggested(text)] == paths
+    assert not findings(replanned(config, text))
+
+
+def tree_of(*paths):
+    model = nn.Module()
+    for path in paths:
+        module = model
+        for segment in path.split('.'):
+            if segment not in module._modules:
+                module.add_module(segment, nn.Module())
+            module = module._modules[segment]
+        module.weight = nn.Parameter(torch.ones(1))
+    return ModelTree(model)
+
+
+@pytest.mark.parametrize(
+    'new, others, patterns',
+    [
+        (['a.se'], ['b.se'], ['a.se']),
+        (['s.0.se', 's.1.se'], ['s.2.x'], ['s.*.se']),
+        (['l1.se', 'l2.se'], ['l3.x'], ['l{1,2}.se']),
+        (['l1.se', 'l2.se'], [], ['l*.se']),
+        (['l1.se', 'l2.se'], ['l3.se'], ['l{1,2}.se']),
+        (['s.0.se', 's.1.se'], ['s.2.se'], ['s.{0,1}.se']),
+        ([f's.{i}.se' for i in range(6)], ['s.6.se'], ['s.[0-5].se']),
+        (['s.9.se', 's.10.se'], ['s.1.se'], ['s.{9,10}.se']),
+        (
+            ['l1.0.se', 'l2.1.se'],
+            ['l1.1.se', 'l2.0.se'],
+            ['l1.0.se', 'l2.1.se'],
+        ),
+        (['a.x[1]'], ['a.y[1]'], ['a.x?1?']),
+    ],
+)
+def test_patterns_match_these_and_nothing_else(new, others, patterns):
+    tree = tree_of(*new, *others)
+    numbers = [tree.index[path] for path in new]
+    assert patterns_for(tree, numbers) == patterns
+
+
+def test_the_outermost_new_modules_are_meant():
+    tree = ModelTree(ToyModel())
+    new = {s.name for s in tree.slots if '.se.' in s.name}
+    new |= {s.name for s in tree.slots if s.name.startswith('head')}
+    assert [tree.paths[i] for i in outermost_new(tree, new)] == [
+        *(f'backbone.layer{i}.{j}.se' for i in (1, 2) for j in (0, 1)),
+        'head',
+    ]
+
+
+def test_code_is_what_it_was_written_from():
+    value = dict(
+        a=[1, 2.5, 'x' * 60, None, True],
+        b=dict(c=(1,), d={'not a name': 1, 'e': [dict(f='y' * 50)] * 2}),
+    )
+    text = as_code(value)
+    assert ast.literal_eval(repr(eval(text))) == value
+    assert max(map(len, text.splitlines())) <= 79
+    assert as_code(nn.Linear) == "'torch.nn.modules.linear.Linear'"
