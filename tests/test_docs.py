@@ -1,15 +1,20 @@
 """What README and docs tell users to paste does what they say."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import command
 import pytest
+import torch
 import torch.nn as nn
 from mmengine.model import BaseModule
 from mmengine.registry import HOOKS
 from toy import ToyModel
 
 from mmpartinit import plan_init
+from mmpartinit.demo.digits import DigitsClassifier
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
@@ -89,7 +94,79 @@ def test_the_list_init_cfg_of_the_readme_is_enough_on_a_plain_backbone(
         assert backbone.state_dict()[name].equal(value), name
 
 
+def test_the_path_of_the_commands_page(tmp_path):
+    """Config, suggest, paste, plan, train, figure: each output as shown."""
+    page = (ROOT / 'docs' / 'en' / 'command.md').read_text()
+    shown = re.findall(r'```(\w+)\n(.*?)```', page, re.DOTALL)
+    kinds = ['python', 'text', 'python', 'diff', 'text', 'python']
+    assert [kind for kind, _ in shown] == kinds
+    config, before, hook, change, after, train = (text for _, text in shown)
+
+    def output(*words):
+        done = command.run(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    # As in a checkout after `make demo`, with weights that nobody trained.
+    (tmp_path / 'mmpartinit').symlink_to(ROOT / 'mmpartinit')
+    weights = tmp_path / 'work_dirs/digits/pretrain_seed0/weights.pth'
+    weights.parent.mkdir(parents=True)
+    model = DigitsClassifier(dict(type='SmallResNet'))
+    torch.save(dict(state_dict=model.state_dict()), weights)
+
+    (tmp_path / 'my_se.py').write_text(config)
+    assert output('plan', 'my_se.py') == before
+    assert output('suggest', 'my_se.py') == hook
+    for line in change.splitlines():
+        assert line[:1] in '+-'
+    old, new = (
+        re.sub(rf'(?m)^\{sign}', '', change_of)
+        for sign, change_of in (
+            ('-', re.sub(r'(?m)^\+.*\n', '', change)),
+            ('+', re.sub(r'(?m)^-.*\n', '', change)),
+        )
+    )
+    assert hook.count(old) == 1
+    pasted = config + hook.replace(old, new)
+    (tmp_path / 'my_se.py').write_text(pasted)
+    assert output('plan', 'my_se.py') == after
+
+    (tmp_path / 'train.py').write_text(train)
+    done = subprocess.run(
+        [sys.executable, 'train.py'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = {p.parent for p in tmp_path.rglob('init_report.json')}
+    (log,) = folder.glob('*.log')
+    assert f'Where the weights come from:\n{after}' in log.read_text()
+    figures = {p.name for p in folder.rglob('*.png')}
+    assert figures == {'init_report.png', 'init_report_0.png'}
+    assert output('show', folder / 'init_report.json') == after
+
+
+def test_findings_in_the_docs_are_those_that_there_are():
+    page = (ROOT / 'docs' / 'en' / 'report.md').read_text()
+    table = page[page.index('## Findings') :]
+    told = set(re.findall(r'(?m)^\| `([a-z-]+)` \|', table))
+    sources = ''.join(
+        (ROOT / 'mmpartinit' / f'{name}.py').read_text()
+        for name in ('findings', 'planning', 'preview')
+    )
+    for code in told:
+        assert f"'{code}'" in sources
+    codes = re.findall(
+        r"(?:'(?:warning|note|error)'[^,]*,|remarks.append\(\()\s*'([a-z-]+)'",
+        sources,
+    )
+    assert len(codes) >= len(told) - 1
+    assert set(codes) <= told
+
+
 def test_links_between_pages_lead_somewhere():
     for page in PAGES:
-        for link in re.findall(r'\]\(([^)#:]+)\)', page.read_text()):
+        for link in re.findall(r'\]\(([^)#:]+)[^):]*\)', page.read_text()):
             assert (page.parent / link).exists(), f'{page.name}: {link}'
