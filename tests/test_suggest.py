@@ -1,6 +1,7 @@
 """`mmpartinit suggest`: what it prints, pasted into the config, does it."""
 
 import ast
+import random
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,14 @@ from mmengine.config import Config
 from mmengine.model import BaseModel, BaseModule
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
-from test_hook import report_of
-from toy import SE_ZERO, ToyModel, pretrained, runner_cfg, same
+from toy import SE_ZERO, ToyModel, pretrained, report_of, runner_cfg, same
 
-from mmpartinit import init_modules
-from mmpartinit.generalize import outermost_new, patterns_for
-from mmpartinit.look import look, read_config
+from mmpartinit import init_modules, plan_init
+from mmpartinit.generalize import outermost_new, patterns_for, skeleton
+from mmpartinit.look import Look, look, read_config
 from mmpartinit.paste import as_code, suggest
-from mmpartinit.paths import ModelTree
 from mmpartinit.planning import plan_config
+from mmpartinit.tree import ModelTree
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 COVERED = {'checkpoint', 'rule'}
@@ -369,3 +369,39 @@ def test_code_is_what_it_was_written_from():
     assert ast.literal_eval(repr(eval(text))) == value
     assert max(map(len, text.splitlines())) <= 79
     assert as_code(nn.Linear) == "'torch.nn.modules.linear.Linear'"
+
+
+def test_any_new_parts_of_a_detector_are_covered():
+    """Parts of a real model taken for new at random, pattern after pattern."""
+    name = 'mmdet::gcnet/mask-rcnn_r50-syncbn-gcb-r16-c3-c5_fpn_1x_coco.py'
+    cfg = read_config(name, {'model.backbone.init_cfg': None})
+    model = look(cfg).model
+    tree = ModelTree(model)
+    generator = random.Random(7)
+    kinds = sorted({skeleton(path) for path in tree.paths if '.' in path})
+    asked = 0
+    for _ in range(12):
+        chosen = generator.sample(kinds, 3)
+        new = {
+            slot.name
+            for number, path in enumerate(tree.paths)
+            if skeleton(path) in chosen and generator.random() < 0.8
+            for slot in tree.slots_under(number)
+        }
+        loaded = {slot.name for slot in tree.slots} - new
+        text = suggest(Look(cfg, model, loaded, []))
+        if text.startswith('# Nothing to suggest'):  # no tensor was chosen
+            continue
+        asked += 1
+        rules = suggested(text)
+        plan = plan_init(model, rules, loaded=loaded)
+        codes = {f.code for f in findings(plan.preview())}
+        assert codes <= {'frozen'}, chosen
+        report = init_modules(model, rules, loaded=loaded)
+        named = {path for rule in report.rules for path in rule.matched}
+        assert named <= {
+            tree.paths[number]
+            for number in range(len(tree.paths))
+            if {slot.name for slot in tree.slots_under(number)} & new
+        }
+    assert asked > 5
