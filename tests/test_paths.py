@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
     checkpoint_wrapper,
 )
-from toy import ToyModel
+from toy import ToyModel, same
 
+from mmpartinit import init_modules
 from mmpartinit.paths import PathError, parse_pattern
 from mmpartinit.tree import ModelTree
 
@@ -213,6 +214,21 @@ def test_wrappers_never_show(wrap):
     expected, found = ModelTree(plain), ModelTree(wrapped)
     assert found.paths == expected.paths
     assert [s.name for s in found.slots] == list(plain.state_dict())
+
+
+@pytest.mark.parametrize('wrap', [nn.DataParallel, checkpoint_wrapper])
+def test_wrappers_inside_of_a_match_change_no_values(wrap):
+    """They hand out what they wrap, which would be drawn twice."""
+    plain, wrapped = [
+        nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)) for _ in range(2)
+    ]
+    wrapped[0] = wrapper = wrap(wrapped[0])
+    rule = dict(path='**', init_cfg=dict(type='Normal', std=1.0))
+    init_modules(plain, [rule])
+    init_modules(wrapped, [rule])
+    assert wrapped[0] is wrapper
+    for value, expected in zip(wrapped.parameters(), plain.parameters()):
+        assert same(value, expected)
 
 
 def test_a_module_in_two_places_is_one_match_under_its_first_name():
