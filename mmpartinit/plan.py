@@ -79,8 +79,8 @@ class InitPlan:
         """Write the new values.
 
         With several processes, all of them have to call this. Loaded tensors
-        come out bit for bit as they went in, and the global
-        random state is left as it was.
+        come out bit for bit as they went in, and the global random state is
+        left as it was.
 
         Args:
             seed (int): Seed of the run. Defaults to 0.
@@ -281,5 +281,5 @@ def run_rules(
     with on_all_ranks():
         plan = plan_rules(model, rules, loaded)
     report = plan.apply(seed, optimized)
-    add_scales(report, plan.tree.slots)
+    add_scales(report, plan.tree)
     return report

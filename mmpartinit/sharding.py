@@ -136,13 +136,13 @@ class _FsdpUnit(_Unit):
             self._place[key] = self._flat
 
     @contextmanager
-    def gathered(self) -> Iterator[None]:
+    def gathered(self, write: bool) -> Iterator[None]:
         from torch.distributed.fsdp import FullyShardedDataParallel
 
         self.take_down()
         try:
             with FullyShardedDataParallel.summon_full_params(
-                self._fsdp, recurse=False
+                self._fsdp, recurse=False, writeback=write
             ):
                 values = [p.owner._parameters[p.key] for p in self.parts]
                 super().hang()
@@ -168,13 +168,15 @@ class _DTensorUnit(_SingleUnit):
     """One parameter of FSDP2 or tensor parallelism."""
 
     @contextmanager
-    def gathered(self) -> Iterator[None]:
+    def gathered(self, write: bool) -> Iterator[None]:
         from torch.distributed.tensor import DTensor, Replicate
 
         original = self._original.detach()
         value = original.full_tensor().clone()
         with self._filled([value] * len(self.parts)):
             yield
+        if not write:
+            return
         mesh = original.device_mesh
         whole = DTensor.from_local(
             value, mesh, [Replicate()] * mesh.ndim, run_check=False
@@ -190,11 +192,11 @@ class _Zero3Unit(_SingleUnit):
     """
 
     @contextmanager
-    def gathered(self) -> Iterator[None]:
+    def gathered(self, write: bool) -> Iterator[None]:
         import deepspeed
 
         with deepspeed.zero.GatheredParameters(
-            [self._original], modifier_rank=0
+            [self._original], modifier_rank=0 if write else None
         ):
             with self._filled([self._original] * len(self.parts)):
                 yield
@@ -207,25 +209,26 @@ class Shards:
         model (nn.Module): The model, wrapped or not.
 
     Attributes:
+        units (list): Parameters that are gathered together, in order.
         problem (str): Why nothing can be written that would last; '' if it
             can.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.problem = no_access(model)
-        self._units: List[_Unit] = []
+        self.units: List[_Unit] = []
         if dist.is_available() and dist.is_initialized():
-            self._units = list(_find_units(model))
+            self.units = list(_find_units(model))
             self.problem = self.problem or self._inner(model)
         self._unit_of: Dict[int, _Unit] = {
-            id(part.whole): unit for unit in self._units for part in unit.parts
+            id(part.whole): unit for unit in self.units for part in unit.parts
         }
 
     def _inner(self, model: nn.Module) -> str:
         """Whether parts show whose whole is known further out only."""
         known = {
             (part.owner, part.key)
-            for unit in self._units
+            for unit in self.units
             for part in unit.parts
         }
         for name, module in model.named_modules():
@@ -243,43 +246,46 @@ class Shards:
         return ''
 
     def __bool__(self) -> bool:
-        return bool(self._units)
+        return bool(self.units)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Have stand-ins hang in the places of the parameters."""
-        for unit in self._units:
+        for unit in self.units:
             unit.hang()
         try:
             yield
         finally:
-            for unit in self._units:
+            for unit in self.units:
                 unit.take_down()
 
     def units_of(self, tensors: Iterable[Tensor]) -> Tuple[_Unit, ...]:
         """What has to be gathered to have these tensors whole, in order."""
-        if not self._units:
+        if not self.units:
             return ()
         found = {self._unit_of.get(id(tensor)) for tensor in tensors}
-        return tuple(unit for unit in self._units if unit in found)
+        return tuple(unit for unit in self.units if unit in found)
 
     @contextmanager
-    def gathered(self, units: Sequence[_Unit]) -> Iterator[List[Tensor]]:
+    def gathered(
+        self, units: Sequence[_Unit], write: bool = True
+    ) -> Iterator[List[Tensor]]:
         """Fill stand-ins with values, and keep what is written to them.
 
-        Every process has to take part.
+        Every process has to take part, while :meth:`shown` is open.
 
         Args:
-            units (Sequence): From :meth:`units_of`.
+            units (Sequence): From :meth:`units_of` or ``units``.
+            write (bool): Whether anything will be written. Defaults to True.
 
         Yields:
             list[Tensor]: The stand-ins that have memory meanwhile.
         """
-        for unit in self._units:
+        for unit in self.units:
             unit.prepare()
         with ExitStack() as stack:
             for unit in units:
-                stack.enter_context(unit.gathered())
+                stack.enter_context(unit.gathered(write))
             yield [part.whole for unit in units for part in unit.parts]
 
 
