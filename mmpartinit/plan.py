@@ -112,6 +112,7 @@ class InitPlan:
                 *differed(slots, outcome.differed),
                 *never_trained(slots, written, optimized),
             ]
+        add_scales(report, self.tree)
         return report
 
     def _compare(self) -> None:
@@ -280,6 +281,4 @@ def run_rules(
     loaded, seed = share((set(loaded), seed))
     with on_all_ranks():
         plan = plan_rules(model, rules, loaded)
-    report = plan.apply(seed, optimized)
-    add_scales(report, plan.tree)
-    return report
+    return plan.apply(seed, optimized)
