@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check \
 	--no-build-isolation -c constraints.txt
 SOURCES := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo demo-mmdet test fuzz sweep lint setup clean
+.PHONY: demo demo-mmdet test fuzz sweep bench lint setup clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/mmpartinit demo
@@ -27,6 +27,11 @@ fuzz: $(VENV)/.test-ready
 # Every config that mmdet ships; SWEEP='--json sweep.json' keeps the results.
 sweep: $(VENV)/.test-ready
 	$(BIN)/python tests/sweep.py $(SWEEP)
+
+# What it costs to bring several processes in line.
+bench: $(VENV)/.test-ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run \
+		--nproc-per-node 2 tests/benchmarks/synchronise.py
 
 lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .

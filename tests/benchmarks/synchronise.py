@@ -4,10 +4,10 @@ On a model of Mask R-CNN R50's size with 10 M new parameters, against one flat
 broadcast of the same bytes, and against what MMEngine's Runner does after
 ``init_weights``: to broadcast the state dict, tensor by tensor.
 
-    python -m torch.distributed.run --nproc-per-node 2 \
-        tests/benchmarks/synchronise.py
+    make bench
 """
 
+import os
 import statistics
 import sys
 import time
@@ -95,8 +95,10 @@ def main(rounds=15):
             f'parameters in {len(whole)} tensors) / ours: '
             f'{middle[as_runner_does] / middle[ours]:.1f}'
         )
-    dist.destroy_process_group()
+    dist.barrier()
+    sys.stdout.flush()
+    os._exit(0)  # gloo's threads may abort an orderly exit
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()
