@@ -184,8 +184,9 @@ class _CfgOptions(DictAction):
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from .look import LookError, look, read_config
-    from .planning import plan_config
+    with _talk_aside():
+        from .look import LookError, look, read_config
+        from .planning import plan_config
 
     weights = not options.no_weights
     try:
@@ -201,8 +202,9 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _suggest(options: argparse.Namespace) -> int:
-    from .look import LookError, look, read_config
-    from .paste import suggest
+    with _talk_aside():
+        from .look import LookError, look, read_config
+        from .paste import suggest
 
     try:
         with _quiet(options.verbose):
@@ -249,6 +251,13 @@ def _fail(error: Exception, verbose: bool) -> int:
         traceback.print_exception(type(error), error, error.__traceback__)
     print(f'mmpartinit: {error}', file=sys.stderr)
     return 2
+
+
+def _talk_aside() -> contextlib.AbstractContextManager:
+    """DeepSpeed, where it is installed, talks when MMEngine imports it, and
+    what the command prints may be pasted.
+    """
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 @contextlib.contextmanager
