@@ -202,6 +202,17 @@ def _whole(tensor):
 
 
 @HOOKS.register_module()
+class LosesFolder(Hook):
+    """Leaves rank 0 nowhere to write its report."""
+
+    priority = 'HIGHEST'
+
+    def before_train(self, runner) -> None:
+        if get_rank() == 0:
+            runner._log_dir = 'a/folder/that/is/not/there'
+
+
+@HOOKS.register_module()
 class LosesGamma(Hook):
     """Takes a parameter away on rank 1."""
 
@@ -244,7 +255,7 @@ def train(engine, folder, changes):
         return broadcast(tensor, *args, **kwargs)
 
     broadcast, parallel.broadcast = parallel.broadcast, spy
-    caught = () if changes.pop('crash', False) else RuleError
+    caught = () if changes.pop('crash', False) else (RuleError, OSError)
     runner = build(engine, folder, changes)
     try:
         runner.train()

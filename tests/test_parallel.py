@@ -207,6 +207,15 @@ def test_ranks_that_plan_otherwise_all_stop(tmp_path):
         assert rank['error'].startswith('rank 1 has another model than rank 0')
 
 
+def test_a_report_that_rank_0_cannot_write_stops_all(tmp_path):
+    lost = dict(hooks=[dict(type='LosesFolder')])
+    done = launch('ddp', 2, tmp_path, timeout=120, plain=lost)
+    assert done.returncode == 0, done.stderr[-3000:]
+    zero, one = results(tmp_path, 2)
+    assert 'No such file or directory' in zero['error']
+    assert one['error'] == f'on rank 0: {zero["error"]}'
+
+
 @pytest.mark.parametrize('name', ['ddp', 'fsdp_orig', 'zero3'])
 def test_an_error_on_one_rank_ends_the_job(name, tmp_path):
     done = launch(
