@@ -2,7 +2,7 @@
 
 import os.path as osp
 from collections import Counter
-from typing import Any, Iterator, List, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch.nn as nn
 from mmengine.model import KaimingInit, PretrainedInit, XavierInit
@@ -29,6 +29,54 @@ from .rules import (
 from .tree import Slot
 
 Targets = Sequence[Tuple[str, nn.Module]]
+
+
+class _Value(NamedTuple):
+    """A ``weight`` or ``bias`` that is known to be written."""
+
+    target: Tuple[str, nn.Module]
+    owner: nn.Module
+    key: str
+    value: Any
+
+    @property
+    def name(self) -> str:
+        path, module = self.target
+        if isinstance(self.owner, BareParameter):
+            return path
+        names = {child: name for name, child in module.named_modules()}
+        return '.'.join(filter(None, (path, names[self.owner], self.key)))
+
+
+class _Case(NamedTuple):
+    """One dict of an ``init_cfg`` and what it acts on."""
+
+    item: InitItem
+    targets: Targets
+    reached: List[Optional[List[nn.Module]]]
+    values: List[_Value]
+
+    @property
+    def weights(self) -> List[_Value]:
+        """The weights alone."""
+        return [
+            value
+            for value in self.values
+            if value.key == 'weight' and isinstance(value.value, Tensor)
+        ]
+
+    @classmethod
+    def of(cls, item: InitItem, targets: Targets) -> '_Case':
+        found = [reached(item, module) for _, module in targets]
+        values = [
+            _Value(target, child, key, value)
+            for target, children in zip(targets, found)
+            for child in children or ()
+            for key in ('weight', 'bias')
+            for value in [getattr(child, key, None)]
+            if value is not None
+        ]
+        return cls(item, targets, found, values)
 
 
 def check_matches(
@@ -68,8 +116,9 @@ def _check_items(rule: Rule, targets: Targets, files: bool) -> List[str]:
         name = (
             f'init_cfg[{position}]' if len(rule.init_cfg) > 1 else 'init_cfg'
         )
+        case = _Case.of(item, targets)
         for check in checks:
-            problem = check(item, targets)
+            problem = check(case)
             if problem:
                 problems.append(f'{name} {item}: {problem}')
     return problems
@@ -127,10 +176,10 @@ def _no_memory(slots: Sequence[Slot]) -> List[str]:
     return problems
 
 
-def _reaches_nothing(item: InitItem, targets: Targets) -> str:
-    found = [reached(item, module) for _, module in targets]
-    if any(modules is None or modules for modules in found):
+def _reaches_nothing(case: _Case) -> str:
+    if any(modules is None or modules for modules in case.reached):
         return ''
+    targets = case.targets
     children = [child for _, m in targets for child in m.modules()]
     there = Counter(type(c).__name__ for c in children if has_values(c))
     if not there:
@@ -143,7 +192,7 @@ def _reaches_nothing(item: InitItem, targets: Targets) -> str:
             f'it initialises nothing: {_some(targets)} is a parameter, '
             'and `layer` selects modules; leave `layer` out'
         )
-    layers = item.initializer.layer
+    layers = case.item.initializer.layer
     known = {name for child in children for name in layer_names(child)}
     if known.intersection(layers):
         return (
@@ -160,38 +209,35 @@ def _reaches_nothing(item: InitItem, targets: Targets) -> str:
     )
 
 
-def _no_tensor(item: InitItem, targets: Targets) -> str:
+def _no_tensor(case: _Case) -> str:
     """A ``weight`` may be computed (``weight_norm``), and a ``bias`` may be a
     flag (``nn.GRU``).
     """
-    for name, (child, key), value in _values(item, targets):
-        if not isinstance(value, Tensor):
+    for value in case.values:
+        if not isinstance(value.value, Tensor):
             return (
-                f"{name} is a {type(value).__name__}, which MMEngine's "
-                'initializers cannot write; name its parameters by path, or '
-                'say with `layer` which layers to write'
+                f'{value.name} is a {type(value.value).__name__}, which '
+                "MMEngine's initializers cannot write; name its parameters by "
+                'path, or say with `layer` which layers to write'
             )
-        if key not in {**child._parameters, **child._buffers}:
+        owner, key = value.owner, value.key
+        if key not in owner._parameters and key not in owner._buffers:
             return (
-                f'{name} is computed from other parameters (`weight_norm` or '
-                'the like), so writing it would change nothing; name those by '
-                'path, or use Apply'
+                f'{value.name} is computed from other parameters '
+                '(`weight_norm` or the like), so writing it would change '
+                'nothing; name those by path, or use Apply'
             )
     return ''
 
 
-def _too_flat(item: InitItem, targets: Targets) -> str:
+def _too_flat(case: _Case) -> str:
     """Xavier and Kaiming count inputs and outputs, and Orthogonal makes a
     matrix, so a weight must have at least two dimensions.
     """
     kinds = (XavierInit, KaimingInit, Orthogonal)
-    if not isinstance(item.initializer, kinds):
+    if not isinstance(case.item.initializer, kinds):
         return ''
-    flat = [
-        name
-        for name, (_, key), value in _values(item, targets)
-        if key == 'weight' and isinstance(value, Tensor) and value.dim() < 2
-    ]
+    flat = [value.name for value in case.weights if value.value.dim() < 2]
     if not flat:
         return ''
     more = f' and {len(flat) - 3} more' if len(flat) > 3 else ''
@@ -202,27 +248,28 @@ def _too_flat(item: InitItem, targets: Targets) -> str:
     )
 
 
-def _no_identity(item: InitItem, targets: Targets) -> str:
-    if not isinstance(item.initializer, Identity):
+def _no_identity(case: _Case) -> str:
+    if not isinstance(case.item.initializer, Identity):
         return ''
-    for name, (child, key), value in _values(item, targets):
-        if key == 'weight' and isinstance(value, Tensor):
-            obstacle = no_identity(child)
-            if obstacle:
-                kind = _kind(child)
-                return (
-                    f'{name}: {kind} {obstacle}; say with `layer` or by path '
-                    'which layers it is for'
-                )
+    for value in case.weights:
+        obstacle = no_identity(value.owner)
+        if obstacle:
+            return (
+                f'{value.name}: {_kind(value.owner)} {obstacle}; say with '
+                '`layer` or by path which layers it is for'
+            )
     return ''
 
 
-def _nothing_to_reset(item: InitItem, targets: Targets) -> str:
-    if not isinstance(item.initializer, ResetParameters) or not item.whole:
+def _nothing_to_reset(case: _Case) -> str:
+    if (
+        not isinstance(case.item.initializer, ResetParameters)
+        or not case.item.whole
+    ):
         return ''
     without = [
         (path, module)
-        for path, module in targets
+        for path, module in case.targets
         if not any(own_reset(child) for child in module.modules())
     ]
     if not without:
@@ -233,11 +280,11 @@ def _nothing_to_reset(item: InitItem, targets: Targets) -> str:
     )
 
 
-def _no_checkpoint(item: InitItem, targets: Targets) -> str:
+def _no_checkpoint(case: _Case) -> str:
     # Not when the rule is parsed: a run that only tests needs no such file.
-    checkpoint = getattr(item.initializer, 'checkpoint', None)
+    checkpoint = getattr(case.item.initializer, 'checkpoint', None)
     if (
-        isinstance(item.initializer, PretrainedInit)
+        isinstance(case.item.initializer, PretrainedInit)
         and '://' not in checkpoint
         and not osp.isfile(osp.expanduser(checkpoint))
     ):
@@ -245,12 +292,12 @@ def _no_checkpoint(item: InitItem, targets: Targets) -> str:
     return ''
 
 
-def _no_init_weights(item: InitItem, targets: Targets) -> str:
-    if not isinstance(item.initializer, InitWeights):
+def _no_init_weights(case: _Case) -> str:
+    if not isinstance(case.item.initializer, InitWeights):
         return ''
     without = [
         (path, module)
-        for path, module in targets
+        for path, module in case.targets
         if not callable(getattr(module, 'init_weights', None))
     ]
     if not without:
@@ -261,13 +308,13 @@ def _no_init_weights(item: InitItem, targets: Targets) -> str:
     )
 
 
-def _no_such_attribute(item: InitItem, targets: Targets) -> str:
-    overrides = item.cfg.get('override') or []
+def _no_such_attribute(case: _Case) -> str:
+    overrides = case.item.cfg.get('override') or []
     for override in [overrides] if isinstance(overrides, dict) else overrides:
         name = override['name']
         without = [
             (path, module)
-            for path, module in targets
+            for path, module in case.targets
             if not hasattr(module, name)
         ]
         if without:
@@ -290,27 +337,6 @@ _CHECKS = (
     _no_init_weights,
     _no_such_attribute,
 )
-
-
-def _values(
-    item: InitItem, targets: Targets
-) -> Iterator[Tuple[str, Tuple[nn.Module, str], Any]]:
-    """Each ``weight`` and ``bias`` that is known to be written: its name, the
-    module and key that it hangs at, and itself.
-    """
-    for path, module in targets:
-        children = reached(item, module)
-        if not children:
-            continue
-        names = {child: name for name, child in module.named_modules()}
-        for child in children:
-            for key in ('weight', 'bias'):
-                value = getattr(child, key, None)
-                if value is not None:
-                    is_bare = isinstance(child, BareParameter)
-                    parts = () if is_bare else (names[child], key)
-                    name = '.'.join(filter(None, (path, *parts)))
-                    yield name, (child, key), value
 
 
 def _kind(module: nn.Module) -> str:

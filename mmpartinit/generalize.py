@@ -25,7 +25,7 @@ def outermost_new(tree: ModelTree, names: Set[str]) -> List[int]:
     numbers = []
     for number, node in enumerate(tree.nodes):
         if (
-            number != tree.canonical[number]
+            number != tree.first(number)
             or number == 0
             or type(node) in (nn.ModuleList, nn.ModuleDict)
         ):

@@ -122,13 +122,15 @@ def loaded_ids(slots: List[Slot], names: Set[str]) -> Set[int]:
     of those that share memory with them.
     """
     loaded = [slot.tensor for slot in slots if slot.name in names]
-    ids = {id(tensor) for tensor in loaded}
-    memory = {t.data_ptr() for t in loaded if has_memory(t)}
-    return ids.union(
-        id(slot.tensor)
-        for slot in slots
-        if has_memory(slot.tensor) and slot.tensor.data_ptr() in memory
+    others = [slot.tensor for slot in slots if slot.name not in names]
+    ids = set(map(id, loaded))
+    memory = {tensor.data_ptr() for tensor in loaded if has_memory(tensor)}
+    ids.update(
+        id(tensor)
+        for tensor in others
+        if has_memory(tensor) and tensor.data_ptr() in memory
     )
+    return ids
 
 
 def _below(name: str, path: Optional[str]) -> str:

@@ -3,9 +3,10 @@
 import json
 import re
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 FORMAT_VERSION = 1
+_NUMBER = re.compile(r'(\d+)')
 LOG_LINES = 29  # and the line above them in the log
 
 
@@ -202,30 +203,29 @@ def group_names(names: Iterable[str], most: int = 10) -> str:
         names (Iterable[str]): State-dict names.
         most (int): Lines at most; the rest is counted on a last one.
     """
-    groups: Dict[str, List[Tuple[str, str]]] = {}
+    leaves: Dict[str, List[str]] = {}
     for name in names:
         parent, _, leaf = name.rpartition('.')
-        pattern = re.sub(r'\d+', '*', parent)
-        groups.setdefault(pattern, []).append((parent, leaf))
+        leaves.setdefault(parent, []).append(leaf)
+    # Those that differ in their numbers only belong together.
+    groups: Dict[Tuple[str, ...], Dict[str, List[str]]] = {}
+    for parent in leaves:
+        pieces = _NUMBER.split(parent)
+        group = groups.setdefault(tuple(pieces[::2]), {})
+        group[parent] = pieces
     lines = []
-    for members in groups.values():
-        stem = _common([parent for parent, _ in members])
-        leaves = sorted({leaf for _, leaf in members})
-        tail = leaves[0] if len(leaves) == 1 else '{' + ','.join(leaves) + '}'
-        count = f' ({len(members)})' if len(members) > 1 else ''
+    for group in groups.values():
+        columns = zip(*group.values())
+        stem = ''.join(c[0] if len(set(c)) == 1 else '*' for c in columns)
+        below = [leaf for parent in group for leaf in leaves[parent]]
+        unique = sorted(set(below))
+        tail = unique[0] if len(unique) == 1 else '{' + ','.join(unique) + '}'
+        count = f' ({len(below)})' if len(below) > 1 else ''
         lines.append((f'{stem}.{tail}' if stem else tail) + count)
     if len(lines) > most:
         rest = len(lines) - most + 1
         lines = lines[: most - 1] + [f'and {rest} more such groups']
     return '\n'.join(f'  {line}' for line in lines)
-
-
-def _common(names: Sequence[str]) -> str:
-    """Names that differ in numbers only as one, ``*`` where they differ."""
-    pieces = zip(*(re.split(r'(\d+)', name) for name in names))
-    return ''.join(
-        column[0] if len(set(column)) == 1 else '*' for column in pieces
-    )
 
 
 def _records(kind: type, items: List[Dict[str, Any]]) -> List[Any]:

@@ -64,13 +64,16 @@ class InitItem:
 
     def __call__(self, module: nn.Module) -> None:
         """Write the values into a module, as ``initialize`` does."""
-        if not self.whole:
+        if not self.whole and not self.is_mmengines:
             initialize(module, self.cfg)
             return
+        initializer = self.initializer
+        if not self.is_mmengines:
+            # Unlike MMEngine's, it may be another after it was called.
+            initializer = WEIGHT_INITIALIZERS.build(_copied(self.cfg))
         # As `initialize` treats an `override`, which is the only place where
         # MMEngine's initializers do anything without a `layer`.
-        initializer = WEIGHT_INITIALIZERS.build(_copied(self.cfg))
-        initializer.wholemodule = True
+        initializer.wholemodule = self.whole
         initializer(module)
 
     def __str__(self) -> str:
@@ -281,15 +284,7 @@ def _check_overrides(
 def _build(name: str, cfg: Dict[str, Any], problems: List[str]) -> Any:
     """Build an initializer, to know now that it can be built."""
     kind = cfg.get('type')
-    if isinstance(kind, str):
-        if not _is_known(kind, cfg.get('_scope_')):
-            problems.append(
-                f'{name}: no initializer is registered as {kind!r}'
-                f'{nearest(kind, _known_names())}; an initializer of your own '
-                'is registered when its module is in `custom_imports`'
-            )
-            return None
-    elif not callable(kind):
+    if not isinstance(kind, str) and not callable(kind):
         problems.append(
             f'{name}: `type` must name an initializer or be its '
             f'class, not {_short(kind)}'
@@ -298,6 +293,13 @@ def _build(name: str, cfg: Dict[str, Any], problems: List[str]) -> Any:
     try:
         return WEIGHT_INITIALIZERS.build(_copied(cfg))
     except (TypeError, ValueError, KeyError, AssertionError) as error:
+        if isinstance(kind, str) and not _is_known(kind, cfg.get('_scope_')):
+            problems.append(
+                f'{name}: no initializer is registered as {kind!r}'
+                f'{nearest(kind, _known_names())}; an initializer of your own '
+                'is registered when its module is in `custom_imports`'
+            )
+            return None
         text = str(error.args[0]) if error.args else repr(error)
         problems.append(f'{name}: {" ".join(text.split())}')
         return None

@@ -133,7 +133,7 @@ class Suggester:
         for number in numbers:
             start = by_value(self.tree.nodes[number])
             if start['type'] != 'Constant':
-                if self.tree.names[number] == 'bias':
+                if self.tree.name(number) == 'bias':
                     start = dict(type='Constant', val=0.0)
             starts[repr(start)] = start
             groups.setdefault(repr(start), []).append(number)
@@ -212,7 +212,7 @@ class Suggester:
     def _above(self, numbers: List[int], steps: int) -> List[int]:
         paths = [self.tree.paths[n].rsplit('.', steps)[0] for n in numbers]
         owners = [self.tree.index[path] for path in dict.fromkeys(paths)]
-        return sorted({self.tree.canonical[number] for number in owners})
+        return sorted({self.tree.first(number) for number in owners})
 
     def _title(self, numbers: List[int]) -> str:
         node = self.tree.nodes[numbers[0]]

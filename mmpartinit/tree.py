@@ -34,10 +34,9 @@ class ModelTree:
     """Modules and parameters of a model, by path, in order of appearance.
 
     Nodes are numbered so that what lies under node ``i`` is the range
-    ``i + 1`` to ``ends[i]``; the state dict's entries under it are
-    ``slots[first_slot[i]:last_slot[i]]``. Wrappers (DDP, FSDP,
-    ``torch.compile``, activation checkpointing) are stepped through, and for a
-    parameter that lies in parts its stand-in is there.
+    ``i + 1`` to ``ends[i]``. Wrappers (DDP, FSDP, ``torch.compile``,
+    activation checkpointing) are stepped through, and for a parameter that
+    lies in parts its stand-in is there.
 
     Args:
         model (nn.Module): The model, wrapped or not.
@@ -51,40 +50,45 @@ class ModelTree:
 
     def __init__(self, model: nn.Module) -> None:
         self.paths: List[str] = []
-        self.names: List[str] = []
         self.nodes: List[Union[nn.Module, nn.Parameter]] = []
         self.ends: List[int] = []
         self.slots: List[Slot] = []
-        self.first_slot: List[int] = []
-        self.last_slot: List[int] = []
+        self._first_slot: List[int] = []
         self._wrapped: List[
             Tuple[Dict[str, nn.Module], str, nn.Module, nn.Module]
         ] = []
         self.shards = Shards(model)
         with self.shards.shown():
-            self._walk(unwrap(model), '', '')
-        self.index: Dict[str, int] = {
-            path: i for i, path in enumerate(self.paths)
-        }
+            self._walk(unwrap(model), '')
+        self._first_slot.append(len(self.slots))
+        numbers = range(len(self.paths))
+        self.index: Dict[str, int] = dict(zip(self.paths, numbers))
         # A module that hangs in several places counts as the first of them.
-        first: Dict[int, int] = {}
-        self.canonical: List[int] = [
-            first.setdefault(id(node), i) for i, node in enumerate(self.nodes)
-        ]
+        self._first: Dict[int, int] = dict(
+            zip(map(id, reversed(self.nodes)), reversed(numbers))
+        )
         self._by_name: Dict[str, List[int]] = {}
         self._found: Dict[Tuple[str, ...], List[int]] = {}
 
     # `_parameters`, `_buffers` and `_modules` are read directly: the public
     # iterators either skip shared tensors, or cost several walks.
-    def _walk(self, module: nn.Module, path: str, name: str) -> None:
-        number = self._open(module, path, name)
+    def _walk(self, module: nn.Module, path: str) -> None:
+        paths, nodes, ends = self.paths, self.nodes, self.ends
+        slots, first_slot = self.slots, self._first_slot
+        number = len(paths)
+        paths.append(path)
+        nodes.append(module)
+        ends.append(0)
+        first_slot.append(len(slots))
         prefix = path + '.' if path else ''
-        slots = self.slots
         for key, tensor in module._parameters.items():
             if tensor is not None:
-                child = self._open(tensor, prefix + key, key)
-                slots.append(Slot(prefix + key, module, key, tensor))
-                self._close(child)
+                name = prefix + key
+                paths.append(name)
+                nodes.append(tensor)
+                ends.append(len(paths))
+                first_slot.append(len(slots))
+                slots.append(Slot(name, module, key, tensor))
         if module._buffers:
             for key, tensor in module._buffers.items():
                 if (
@@ -94,11 +98,11 @@ class ModelTree:
                     slots.append(Slot(prefix + key, module, key, tensor))
         for key, child in module._modules.items():
             if child is not None:
-                inner = unwrap(child)
+                inner = unwrap(child) if child._modules else child
                 if inner is not child:
                     self._wrapped.append((module._modules, key, child, inner))
-                self._walk(inner, prefix + key, key)
-        self._close(number)
+                self._walk(inner, prefix + key)
+        ends[number] = len(paths)
 
     @contextmanager
     def bare(self) -> Iterator[None]:
@@ -114,29 +118,27 @@ class ModelTree:
                 for modules, key, wrapper, _ in self._wrapped:
                     modules[key] = wrapper
 
-    def _open(self, node, path: str, name: str) -> int:
-        self.paths.append(path)
-        self.names.append(name)
-        self.nodes.append(node)
-        self.ends.append(0)
-        self.first_slot.append(len(self.slots))
-        self.last_slot.append(0)
-        return len(self.paths) - 1
+    def name(self, number: int) -> str:
+        """The last segment of a node's path."""
+        return self.paths[number].rpartition('.')[2]
 
-    def _close(self, number: int) -> None:
-        self.ends[number] = len(self.paths)
-        self.last_slot[number] = len(self.slots)
+    def first(self, number: int) -> int:
+        """The first place of a node that hangs in several."""
+        return self._first[id(self.nodes[number])]
 
     def slots_under(self, number: int) -> List[Slot]:
         """Entries of the state dict at and under a node."""
-        return self.slots[self.first_slot[number] : self.last_slot[number]]
+        first, end = self._first_slot[number], self.ends[number]
+        is_module = isinstance(self.nodes[number], nn.Module)
+        last = self._first_slot[end] if is_module else first + 1
+        return self.slots[first:last]
 
     def select(self, alternatives: Iterable[Tuple[str, ...]]) -> List[int]:
         """Numbers of the nodes that any of the parsed patterns names."""
         found = set()
         for segments in alternatives:
             found.update(self._descend(segments))
-        return sorted({self.canonical[i] for i in found})
+        return sorted({self.first(i) for i in found})
 
     def outermost(self, numbers: Iterable[int]) -> List[int]:
         """Drop the nodes that lie under another one of them."""
@@ -176,14 +178,15 @@ class ModelTree:
         for parent in parents:
             child, end = parent + 1, self.ends[parent]
             while child < end:
-                if matches(self.names[child]):
+                if matches(self.name(child)):
                     found.append(child)
                 child = self.ends[child]
         return found
 
     def _below(self, parents: List[int], segment: str) -> List[int]:
         if not self._by_name:
-            for number, name in enumerate(self.names):
+            for number, path in enumerate(self.paths):
+                name = path.rpartition('.')[2]
                 self._by_name.setdefault(name, []).append(number)
         if MAGIC.search(segment):
             matches = segment_regex(segment).match

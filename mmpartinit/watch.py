@@ -1,6 +1,7 @@
 """Which tensors an initializer writes, however it goes about it."""
 
 from bisect import bisect_left, bisect_right, insort
+from functools import lru_cache
 from typing import Any, Callable, Dict, Iterable, List, Set, Tuple
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _SAMPLE = 1024
+_PLAIN = (Tensor, nn.Parameter)
 Span = Tuple[int, int, int]
 
 
@@ -22,7 +24,8 @@ class WriteWatch(TorchDispatchMode):
     Every in-place operator counts, on the tensor, on ``.data`` or on a view,
     even where the values stay the same, and so does binding ``.data`` to
     other memory. Memory written behind torch's back (NumPy) counts where one
-    of up to 1,024 evenly spaced elements differs afterwards.
+    of at least 1,024 evenly spaced elements (of all in a small tensor)
+    differs afterwards.
 
     Args:
         tensors (Iterable[Tensor]): Parameters and buffers of any shape and
@@ -57,24 +60,22 @@ class WriteWatch(TorchDispatchMode):
             set[int]: ``id()`` of each tensor of the model that was written.
         """
         sampled = [tensor for tensor in sampled if has_memory(tensor)]
-        before = [_sample(tensor).clone() for tensor in sampled]
+        before = [sample(tensor).clone() for tensor in sampled]
         self._written = set()
         with self:
             action(module)
-        for tensor, sample in zip(sampled, before):
-            if self._follow(tensor) or not _equal(_sample(tensor), sample):
+        for tensor, values in zip(sampled, before):
+            if self._follow(tensor) or not _equal(sample(tensor), values):
                 self._written.add(id(tensor))
         return self._written
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
         kwargs = kwargs or {}
-        for position, argument in enumerate(func._schema.arguments):
-            if argument.alias_info is None or not argument.alias_info.is_write:
-                continue
+        for position, name in _written_arguments(func):
             if position < len(args):
                 value = args[position]
             else:
-                value = kwargs.get(argument.name)
+                value = kwargs.get(name)
             values = value if isinstance(value, (list, tuple)) else [value]
             for tensor in values:
                 if isinstance(tensor, Tensor) and has_memory(tensor):
@@ -106,15 +107,29 @@ class WriteWatch(TorchDispatchMode):
         return True
 
 
+@lru_cache(maxsize=None)
+def _written_arguments(func: Any) -> List[Tuple[int, str]]:
+    """Positions and names of the arguments that an operator writes to."""
+    return [
+        (position, argument.name)
+        for position, argument in enumerate(func._schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+
+
 def has_memory(tensor: Tensor) -> bool:
     """Whether a tensor's elements lie at addresses of their own."""
     return (
-        not is_lazy(tensor)
-        and tensor.layout == torch.strided
+        # Lazy ones have no size to ask for, and DTensors have only a part.
+        (type(tensor) in _PLAIN or not _is_special(tensor))
+        and tensor.layout is torch.strided
         and not tensor.is_meta
         and tensor.numel() > 0
-        and not hasattr(tensor, 'full_tensor')  # DTensor
     )
+
+
+def _is_special(tensor: Tensor) -> bool:
+    return is_lazy(tensor) or hasattr(tensor, 'full_tensor')
 
 
 def _span(tensor: Tensor, key: int) -> Span:
@@ -129,8 +144,10 @@ def _span(tensor: Tensor, key: int) -> Span:
     return start, start + (last + 1) * tensor.element_size(), key
 
 
-def _sample(tensor: Tensor) -> Tensor:
-    """Some elements, as a view where the tensor is contiguous."""
+def sample(tensor: Tensor) -> Tensor:
+    """Evenly spaced elements, at least 1,024 or all, as a view where the
+    tensor is contiguous.
+    """
     flat = tensor.detach().reshape(-1)
     return flat[:: max(1, tensor.numel() // _SAMPLE)]
 
