@@ -28,8 +28,10 @@ fuzz: $(VENV)/.test-ready
 sweep: $(VENV)/.test-ready
 	$(BIN)/python tests/sweep.py $(SWEEP)
 
-# What it costs to bring several processes in line.
-bench: $(VENV)/.test-ready
+# Ratios to what users would do instead; BENCH=--save keeps them for the docs.
+# Then what it costs to bring several processes in line.
+bench: $(VENV)/.bench-ready
+	$(BIN)/python tests/benchmarks $(BENCH)
 	OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run \
 		--nproc-per-node 2 tests/benchmarks/synchronise.py
 
@@ -66,4 +68,10 @@ $(VENV)/.test-ready: $(VENV)/.demo-ready
 	@echo '--- installing mmdet and the test tools'
 	$(PIP) -q -e '.[openmmlab,demo,mmdet,test]' || { echo 'Installing \
 	failed: the lines above say what.'; exit 1; }
+	@touch $@
+
+$(VENV)/.bench-ready: $(VENV)/.test-ready
+	@echo '--- installing transformers, to be compared with'
+	$(PIP) -q transformers || { echo 'Installing failed: the lines above \
+	say what.'; exit 1; }
 	@touch $@

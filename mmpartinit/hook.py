@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from .figure import as_image, draw_report
+from .figure import as_image, draw_report, save_image
 from .loading import loaded_names
 from .parallel import on_all_ranks
 from .plan import run_rules
@@ -110,9 +110,9 @@ class CustomModuleInitHook(Hook):
             return
         path = osp.join(runner.log_dir, 'init_report')
         self.report.save(f'{path}.json')
-        figure = draw_report(self.report)
-        figure.savefig(f'{path}.png')
-        runner.visualizer.add_image('init_report', as_image(figure), step=0)
+        image = as_image(draw_report(self.report))
+        save_image(image, f'{path}.png')
+        runner.visualizer.add_image('init_report', image, step=0)
         runner.logger.info(
             f'The origin of each tensor: {path}.json, and as a figure: '
             f'{path}.png'

@@ -25,8 +25,9 @@ class TensorRecord:
         origin (str): Where its values come from: ``'checkpoint'``, ``'rule'``
             or ``'model'`` (the model's own code).
         rule (int, optional): The rule that wrote it last.
-        mean (float, optional): Mean of the values; None where they could not
-            be read, or are not written yet.
+        mean (float, optional): Mean of the values, where no rule wrote them
+            that of at least 1,024 evenly spaced ones; None where they could
+            not be read, or are not written yet.
         std (float, optional): Their standard deviation (of the population,
             so 0 for one element).
         source (str, optional): The tensor that it was copied from.

@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import torch
 import torch.nn as nn
 from toy import SE_ZERO, ToyModel, build_runner, hooks, pretrained, report_of
 
@@ -283,3 +284,20 @@ def test_300_names_read_as_few_lines():
 def test_square_brackets_of_the_users_stay_as_they_are():
     rule = dict(path='backbone.layer[12].0.se', init_cfg=NORMAL)
     assert 'layer[12].0' in str(init_modules(ToyModel(), [rule]))
+
+
+def test_scales_of_what_no_rule_wrote_come_from_a_sample():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1000, 1000), nn.Linear(30, 30))
+    nn.init.normal_(model[0].weight, 3.0, 0.5)
+    rules = [dict(path='1.bias', init_cfg=dict(type='Constant', val=2.0))]
+    report = init_modules(model, rules, loaded={'0.weight', '1.weight'})
+    large, _, small, new = report.tensors
+    # A thousand values tell a mean to 3 %, a deviation to 2 %.
+    assert large.mean == pytest.approx(3.0, abs=4 * 0.5 / 32)
+    assert large.std == pytest.approx(0.5, rel=0.1)
+    # All of them where there are no more.
+    weight = model[1].weight.detach().double()
+    assert small.mean == pytest.approx(weight.mean().item(), rel=1e-6)
+    assert small.std == pytest.approx(weight.std(unbiased=False).item())
+    assert (new.mean, new.std) == (2.0, 0.0)

@@ -1,0 +1,54 @@
+"""How much memory it takes to keep loaded tensors from being written."""
+
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+from timing import Row
+
+from mmpartinit import init_modules
+
+MIB = 2**20
+STATUS = Path('/proc/self/status')
+
+
+class Block(nn.Module):
+    """64 MiB that are loaded, and 1 MiB that is new."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(4096, 4096, bias=False)
+        self.adapter = nn.Linear(512, 512, bias=False)
+
+
+def resident(key: str) -> int:
+    """Bytes of memory in use now (VmRSS) or at most (VmHWM)."""
+    line = next(x for x in STATUS.read_text().splitlines() if key in x)
+    return int(line.split()[1]) * 1024
+
+
+def rows():
+    """Against the loaded tensors of the largest match."""
+    model = nn.ModuleList(Block() for _ in range(6))
+    loaded = {name for name in model.state_dict() if 'project' in name}
+    rules = [dict(path='*', init_cfg=dict(type='Normal', layer='Linear'))]
+    small = nn.ModuleList([nn.Linear(64, 64)])
+    init_modules(small, rules)  # what is imported at first is not counted
+    before = [model[0].project.weight.clone()]
+    torch.cuda.is_available()
+    start = resident('VmRSS')
+    Path('/proc/self/clear_refs').write_text('5')  # forget the highest
+    init_modules(model, rules, loaded=loaded)
+    extra = resident('VmHWM') - start
+    assert torch.equal(before[0], model[0].project.weight)
+    largest = 4096 * 4096 * 4
+    yield Row(
+        'memory',
+        'peak of extra memory while writing 6 partly loaded modules',
+        'bytes of the loaded tensors of one of them',
+        extra / largest,
+        1.2,
+        extra / MIB,
+        largest / MIB,
+        'MiB',
+    )

@@ -1,0 +1,112 @@
+"""What the hook adds to the start of a training."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import DATASETS, HOOKS
+from mmengine.runner import Runner
+from subjects import RULES, detector, detector_cfg, pretrained
+from timing import row
+from torch.utils.data import Dataset
+
+import mmpartinit  # noqa: F401
+
+
+class StartedError(Exception):
+    """The training has started, which is all that is measured."""
+
+
+@DATASETS.register_module()
+class Nothing(Dataset):
+    """Images that nobody asks for."""
+
+    metainfo = {}
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        raise NotImplementedError
+
+
+@HOOKS.register_module()
+class StopAtStart(Hook):
+    """Ends a training when it starts."""
+
+    priority = 'LOWEST'
+
+    def before_train(self, runner):
+        """After all other hooks."""
+        raise StartedError
+
+
+def start(folder: Path, report: bool):
+    """Start a training; the milliseconds of the hook and of the Runner."""
+    cfg = detector_cfg().model
+    cfg.backbone.init_cfg = None
+    runner = Runner(
+        model=cfg,
+        work_dir=str(folder / 'work'),
+        train_dataloader=dict(
+            batch_size=2,
+            dataset=dict(type='Nothing'),
+            sampler=dict(type='DefaultSampler', shuffle=True),
+        ),
+        train_cfg=dict(by_epoch=False, max_iters=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+        load_from=str(folder / 'pretrained.pth'),
+        custom_hooks=[
+            dict(type='CustomModuleInitHook', modules=RULES, report=report),
+            dict(type='StopAtStart'),
+        ],
+        default_scope='mmdet',
+        log_level='ERROR',
+        experiment_name=f'start{time.perf_counter_ns()}',
+    )
+    hook = next(h for h in runner.hooks if hasattr(h, 'rules'))
+    spent = dict(hook=0.0, runner=0.0)
+
+    def clocked(owner, name, whose):
+        method = getattr(owner, name)
+
+        def call(*args, **kwargs):
+            begin = time.perf_counter()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                spent[whose] += 1e3 * (time.perf_counter() - begin)
+
+        setattr(owner, name, call)
+
+    clocked(hook, 'before_run', 'hook')
+    clocked(hook, 'before_train', 'hook')
+    clocked(runner, '_init_model_weights', 'runner')
+    clocked(runner, 'load_or_resume', 'runner')
+    try:
+        runner.train()
+    except StartedError:
+        pass
+    assert hook.report.origins()['rule'] == 104
+    return spent['hook'], spent['runner']
+
+
+def rows(turns: int = 7):
+    """Against the Runner's own initialization and loading."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        torch.save(pretrained(detector()), folder / 'pretrained.pth')
+        for report, limit in ((True, 0.5), (False, None)):
+            with_or_without = 'with' if report else 'without'
+            spent = [start(folder, report) for _ in range(turns + 1)][1:]
+            yield row(
+                'start' if report else 'start, no files',
+                'the hook when training starts, '
+                f'{with_or_without} JSON and figure',
+                "the Runner's init_weights() and load_from",
+                limit,
+                [hook for hook, _ in spent],
+                [runner for _, runner in spent],
+            )
