@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check \
 	--no-build-isolation -c constraints.txt
 SOURCES := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo demo-mmdet test fuzz sweep bench lint setup clean
+.PHONY: demo demo-mmdet test fuzz sweep bench docs lint setup clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/mmpartinit demo
@@ -35,6 +35,14 @@ bench: $(VENV)/.bench-ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run \
 		--nproc-per-node 2 tests/benchmarks/synchronise.py
 
+# The pages in each language, in docs/_build. What looks wrong is an error.
+DOCS := $(BIN)/sphinx-build -q -E -W --keep-going -n -c docs
+docs: $(VENV)/.docs-ready
+	$(DOCS) docs/en docs/_build/en
+	@if [ -e docs/zh_cn/index.md ]; then \
+	set -x; $(DOCS) -D language=zh_CN docs/zh_cn docs/_build/zh_cn; fi
+	@echo 'docs/_build/en/index.html'
+
 lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,7 +50,7 @@ lint: $(VENV)/.test-ready
 setup: $(VENV)/.test-ready
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist docs/_build *.egg-info
 
 $(VENV)/.tools-ready: constraints.txt
 	@echo '--- creating $(VENV) with $(PYTHON)'
@@ -56,6 +64,12 @@ $(VENV)/.demo-ready: $(VENV)/.tools-ready $(SOURCES)
 	@echo '--- installing PyTorch, MMEngine and what the demo needs'
 	$(PIP) -q -e '.[openmmlab,demo]' || { echo 'Installing failed: the \
 	lines above say what; is the package registry reachable?'; exit 1; }
+	@touch $@
+
+$(VENV)/.docs-ready: $(VENV)/.demo-ready
+	@echo '--- installing Sphinx'
+	$(PIP) -q -e '.[openmmlab,demo,docs]' || { echo 'Installing \
+	failed: the lines above say what.'; exit 1; }
 	@touch $@
 
 $(VENV)/.test-ready: $(VENV)/.demo-ready

@@ -1,172 +1,130 @@
-"""What README and docs tell users to paste does what they say."""
+"""Pages and links are whole, and both languages say the same.
 
+What the code on the pages does is tested in test_docs_code.py; what their
+tables say, in test_docs_tables.py.
+"""
+
+import ast
 import re
-import subprocess
-import sys
-from pathlib import Path
 
-import command
 import pytest
-import torch
-import torch.nn as nn
-from mmengine.model import BaseModule
-from mmengine.registry import HOOKS
-from toy import ToyModel
+from pages import ALL, PAGES, READMES, Fence, Page, slug
 
-from mmpartinit import plan_init
-from mmpartinit.demo.digits import DigitsClassifier
+import mmpartinit
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
+CHINESE = PAGES['zh_cn']
 
 
-def blocks(page):
-    return re.findall(r'```python\n(.*?)```', page.read_text(), re.DOTALL)
+def page(name, language='en'):
+    return next(p for p in PAGES[language] if p.name == name)
 
 
-def run(block, **names):
-    exec(compile(block, 'block', 'exec'), names)
-    return names
-
-
-def rules_of(names):
-    if 'modules' in names:
-        return names['modules']
-    for hook in names.get('custom_hooks', []):
-        if hook['type'] == 'CustomModuleInitHook':
-            return hook['modules']
-    return None
-
-
-@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
-def test_every_rule_in_the_docs_can_be_built(page):
-    for block in blocks(page):
-        if '[...]' in block or 'import ' in block:
+@pytest.mark.parametrize('page', ALL, ids=str)
+def test_links_and_images_lead_somewhere(page):
+    for link in page.links():
+        if re.match(r'https?://', link):
             continue
-        rules = rules_of(run(block))
-        if rules is not None:
-            HOOKS.build(dict(type='CustomModuleInitHook', modules=rules))
+        file, _, anchor = link.partition('#')
+        target = (page.path.parent / file).resolve() if file else page.path
+        assert target.exists(), link
+        if anchor:
+            there = Page(target, page.language).headings()
+            assert anchor in map(slug, there), link
 
 
-def test_the_config_of_the_readme_fits_a_resnet_with_context_blocks():
-    from mmdet.models import ResNet
+@pytest.mark.parametrize('language', list(PAGES))
+def test_the_index_names_every_page(language):
+    if not PAGES[language]:
+        pytest.skip('no pages yet')
+    index = page('index', language)
+    listed = ' '.join(index.blocks('{toctree}')).split()
+    names = {p.name for p in PAGES[language]} - {'README', 'index'}
+    assert {word for word in listed if not word.startswith(':')} >= names
+    assert {f'{name}.md' for name in names} <= set(index.links())
 
-    block = next(b for b in blocks(PAGES[0]) if 'custom_hooks' in b)
-    plugin = dict(
-        cfg=dict(type='ContextBlock', ratio=1 / 16),
-        stages=(False, True, True, True),
-        position='after_conv3',
+
+def test_the_api_has_every_public_name():
+    for pages in PAGES.values():
+        for api in (p for p in pages if p.name == 'api'):
+            told = re.findall(r'auto\w+:: mmpartinit\.(\w+)(?!\.)\b', api.text)
+            assert set(mmpartinit.__all__) <= set(told)
+
+
+# --- the Chinese pages say what the English ones say
+
+
+def in_english(chinese):
+    found = [p for p in PAGES['en'] if p.name == chinese.name]
+    assert found, f'{chinese} has no page in English'
+    return found[0]
+
+
+@pytest.mark.skipif(not CHINESE, reason='no Chinese pages yet')
+def test_there_is_every_page():
+    assert {p.name for p in CHINESE} == {p.name for p in PAGES['en']}
+
+
+@pytest.mark.parametrize('chinese', CHINESE, ids=str)
+def test_the_headings_are_of_the_same_levels(chinese):
+    def levels(page):
+        return [line.split()[0] for line in page.headings()]
+
+    assert levels(chinese) == levels(in_english(chinese))
+
+
+@pytest.mark.parametrize('chinese', CHINESE, ids=str)
+def test_tables_have_the_same_rows(chinese):
+    def rows(page):
+        return [len(row) for row in page.rows()]
+
+    assert rows(chinese) == rows(in_english(chinese))
+
+
+@pytest.mark.parametrize('chinese', CHINESE, ids=str)
+def test_the_code_is_the_same(chinese):
+    english = in_english(chinese)
+    kinds = [fence.kind for fence in english.fences]
+    assert [fence.kind for fence in chinese.fences] == kinds
+    for theirs, ours in zip(chinese.fences, english.fences):
+        assert without_words(theirs) == without_words(ours)
+
+
+def without_words(fence):
+    """Code without what is said in it: comments, and texts in Chinese that
+    may stand where an English one does."""
+    if fence.kind != 'python':
+        lines = re.sub(r'(?m)\s*#(?!\d).*$', '', fence.text).splitlines()
+        return [line.rstrip() for line in lines if line.strip()]
+    tree = ast.parse(fence.text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and is_words(node.value):
+            node.value = 'words'
+    return ast.dump(tree)
+
+
+def is_words(value):
+    # Names, patterns and numbers hold no spaces between words.
+    return isinstance(value, str) and bool(re.search(r'[一-鿿]|\w \w', value))
+
+
+def test_words_are_what_is_ignored():
+    """The comparison above can fail."""
+
+    def alike(a, b, kind='python'):
+        return without_words(Fence(kind, a)) == without_words(Fence(kind, b))
+
+    assert alike('a = 1  # one', 'a = 1  # 一')
+    assert alike("print('two words')", "print('两个词')")
+    assert not alike("path = 'backbone.se'", "path = 'backbone.fc'")
+    assert not alike('a = 1', 'a = 2')
+    assert alike(
+        'mmpartinit plan a.py  # look', 'mmpartinit plan a.py', 'bash'
     )
-    model = BaseModule()
-    model.backbone = ResNet(50, plugins=[plugin])
-    plan = plan_init(model, rules_of(run(block)))
-    assert [match.rule.index for match in plan.matches] == [0] * 13 + [1] * 13
+    assert not alike('plan a.py', 'plan b.py', 'bash')
+    assert not alike('3 tensors', '4 tensors', 'text')
 
 
-def test_the_functions_of_the_readme(capsys):
-    block = next(b for b in blocks(PAGES[0]) if 'init_modules(' in b)
-    model = ToyModel()
-    checkpoint = ToyModel(new=False).state_dict()
-    names = run(block, model=model, checkpoint=checkpoint)
-    assert names['report'].origins()['checkpoint'] == len(checkpoint)
-    assert model.backbone.layer1[0].se.fc2.bias.eq(4).all()
-    assert 'from checkpoint' in capsys.readouterr().out
-
-
-def test_the_list_init_cfg_of_the_readme_is_enough_on_a_plain_backbone(
-    tmp_path,
-):
-    """Where the README says that MMEngine alone will do, it does."""
-    import torch
-    from mmdet.models import ResNet
-
-    block = next(b for b in blocks(PAGES[0]) if 'init_cfg = [' in b)
-    init_cfg = run(block)['init_cfg']
-    plain = ResNet(18).state_dict()
-    torch.save(plain, tmp_path / 'r18.pth')
-    init_cfg[1]['checkpoint'] = str(tmp_path / 'r18.pth')
-    backbone = ResNet(18, init_cfg=init_cfg)
-    backbone.layer1[0].extra = nn.Conv2d(4, 4, 1)
-    nn.init.ones_(backbone.layer1[0].extra.bias)
-    backbone.init_weights()
-    assert backbone.layer1[0].extra.bias.eq(0).all()
-    for name, value in plain.items():
-        assert backbone.state_dict()[name].equal(value), name
-
-
-def test_the_path_of_the_commands_page(tmp_path):
-    """Config, suggest, paste, plan, train, figure: each output as shown."""
-    page = (ROOT / 'docs' / 'en' / 'command.md').read_text()
-    shown = re.findall(r'```(\w+)\n(.*?)```', page, re.DOTALL)
-    kinds = ['python', 'text', 'python', 'diff', 'text', 'python']
-    assert [kind for kind, _ in shown] == kinds
-    config, before, hook, change, after, train = (text for _, text in shown)
-
-    def output(*words):
-        done = command.run(*words, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    # As in a checkout after `make demo`, with weights that nobody trained.
-    (tmp_path / 'mmpartinit').symlink_to(ROOT / 'mmpartinit')
-    weights = tmp_path / 'work_dirs/digits/pretrain_seed0/weights.pth'
-    weights.parent.mkdir(parents=True)
-    model = DigitsClassifier(dict(type='SmallResNet'))
-    torch.save(dict(state_dict=model.state_dict()), weights)
-
-    (tmp_path / 'my_se.py').write_text(config)
-    assert output('plan', 'my_se.py') == before
-    assert output('suggest', 'my_se.py') == hook
-    for line in change.splitlines():
-        assert line[:1] in '+-'
-    old, new = (
-        re.sub(rf'(?m)^\{sign}', '', change_of)
-        for sign, change_of in (
-            ('-', re.sub(r'(?m)^\+.*\n', '', change)),
-            ('+', re.sub(r'(?m)^-.*\n', '', change)),
-        )
-    )
-    assert hook.count(old) == 1
-    pasted = config + hook.replace(old, new)
-    (tmp_path / 'my_se.py').write_text(pasted)
-    assert output('plan', 'my_se.py') == after
-
-    (tmp_path / 'train.py').write_text(train)
-    done = subprocess.run(
-        [sys.executable, 'train.py'],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    (folder,) = {p.parent for p in tmp_path.rglob('init_report.json')}
-    (log,) = folder.glob('*.log')
-    assert f'Where the weights come from:\n{after}' in log.read_text()
-    figures = {p.name for p in folder.rglob('*.png')}
-    assert figures == {'init_report.png', 'init_report_0.png'}
-    assert output('show', folder / 'init_report.json') == after
-
-
-def test_findings_in_the_docs_are_those_that_there_are():
-    page = (ROOT / 'docs' / 'en' / 'report.md').read_text()
-    table = page[page.index('## Findings') :]
-    told = set(re.findall(r'(?m)^\| `([a-z-]+)` \|', table))
-    sources = ''.join(
-        (ROOT / 'mmpartinit' / f'{name}.py').read_text()
-        for name in ('findings', 'planning', 'preview')
-    )
-    for code in told:
-        assert f"'{code}'" in sources
-    codes = re.findall(
-        r"(?:'(?:warning|note|error)'[^,]*,|remarks.append\(\()\s*'([a-z-]+)'",
-        sources,
-    )
-    assert len(codes) >= len(told) - 1
-    assert set(codes) <= told
-
-
-def test_links_between_pages_lead_somewhere():
-    for page in PAGES:
-        for link in re.findall(r'\]\(([^)#:]+)[^):]*\)', page.read_text()):
-            assert (page.parent / link).exists(), f'{page.name}: {link}'
+@pytest.mark.parametrize('readme', READMES.values(), ids=lambda p: p.stem)
+def test_a_readme_is_one_page(readme):
+    if readme.exists():
+        assert len(readme.read_text().splitlines()) < 200

@@ -1,0 +1,150 @@
+"""The code on README and pages does what the pages say, in each language."""
+
+import re
+import subprocess
+import sys
+
+import command
+import pytest
+import torch
+import torch.nn as nn
+from mmengine.model import BaseModule
+from mmengine.registry import HOOKS
+from pages import ALL, ROOT
+from toy import ToyModel
+
+from mmpartinit import plan_init
+from mmpartinit.demo.digits import DigitsClassifier
+
+
+def pages(name):
+    """A parametrization over the languages that have a page."""
+    found = [page for page in ALL if page.name == name]
+    return pytest.mark.parametrize('page', found, ids=str)
+
+
+def run(block, **names):
+    exec(compile(block, 'block', 'exec'), names)
+    return names
+
+
+def rules_of(names):
+    if 'modules' in names:
+        return names['modules']
+    for hook in names.get('custom_hooks', []):
+        if hook['type'] == 'CustomModuleInitHook':
+            return hook['modules']
+    return None
+
+
+@pytest.mark.parametrize('page', ALL, ids=str)
+def test_every_rule_can_be_built(page):
+    for block in page.blocks('python'):
+        if '[...]' in block or 'import ' in block:
+            continue
+        rules = rules_of(run(block))
+        if rules is not None:
+            HOOKS.build(dict(type='CustomModuleInitHook', modules=rules))
+
+
+@pages('README')
+def test_the_config_of_the_readme_fits_a_resnet_with_context_blocks(page):
+    from mmdet.models import ResNet
+
+    block = next(b for b in page.blocks('python') if 'custom_hooks' in b)
+    plugin = dict(
+        cfg=dict(type='ContextBlock', ratio=1 / 16),
+        stages=(False, True, True, True),
+        position='after_conv3',
+    )
+    model = BaseModule()
+    model.backbone = ResNet(50, plugins=[plugin])
+    plan = plan_init(model, rules_of(run(block)))
+    assert [match.rule.index for match in plan.matches] == [0] * 13 + [1] * 13
+
+
+@pages('README')
+def test_the_functions_of_the_readme(page, capsys):
+    block = next(b for b in page.blocks('python') if 'init_modules(' in b)
+    model = ToyModel()
+    checkpoint = ToyModel(new=False).state_dict()
+    names = run(block, model=model, checkpoint=checkpoint)
+    assert names['report'].origins()['checkpoint'] == len(checkpoint)
+    assert model.backbone.layer1[0].se.fc2.bias.eq(4).all()
+    assert 'from checkpoint' in capsys.readouterr().out
+
+
+@pages('README')
+def test_the_list_init_cfg_of_the_readme_is_enough_on_a_plain_backbone(
+    page, tmp_path
+):
+    """Where the README says that MMEngine alone will do, it does."""
+    from mmdet.models import ResNet
+
+    block = next(b for b in page.blocks('python') if 'init_cfg = [' in b)
+    init_cfg = run(block)['init_cfg']
+    plain = ResNet(18).state_dict()
+    torch.save(plain, tmp_path / 'r18.pth')
+    init_cfg[1]['checkpoint'] = str(tmp_path / 'r18.pth')
+    backbone = ResNet(18, init_cfg=init_cfg)
+    backbone.layer1[0].extra = nn.Conv2d(4, 4, 1)
+    nn.init.ones_(backbone.layer1[0].extra.bias)
+    backbone.init_weights()
+    assert backbone.layer1[0].extra.bias.eq(0).all()
+    for name, value in plain.items():
+        assert backbone.state_dict()[name].equal(value), name
+
+
+@pages('command')
+def test_the_path_of_the_commands_page(page, tmp_path):
+    """Config, suggest, paste, plan, train, figure: each output as shown."""
+    kinds = ['python', 'text', 'python', 'diff', 'text', 'python']
+    assert [kind for kind, _ in page.fences] == kinds
+    config, before, hook, change, after, train = (
+        text for _, text in page.fences
+    )
+
+    def output(*words):
+        done = command.run(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    # As in a checkout after `make demo`, with weights that nobody trained.
+    (tmp_path / 'mmpartinit').symlink_to(ROOT / 'mmpartinit')
+    weights = tmp_path / 'work_dirs/digits/pretrain_seed0/weights.pth'
+    weights.parent.mkdir(parents=True)
+    model = DigitsClassifier(dict(type='SmallResNet'))
+    torch.save(dict(state_dict=model.state_dict()), weights)
+
+    (tmp_path / 'my_se.py').write_text(config)
+    assert output('plan', 'my_se.py') == before
+    assert output('suggest', 'my_se.py') == hook
+    for line in change.splitlines():
+        assert line[:1] in '+-'
+    old, new = (
+        re.sub(rf'(?m)^\{sign}', '', change_of)
+        for sign, change_of in (
+            ('-', re.sub(r'(?m)^\+.*\n', '', change)),
+            ('+', re.sub(r'(?m)^-.*\n', '', change)),
+        )
+    )
+    assert hook.count(old) == 1
+    pasted = config + hook.replace(old, new)
+    (tmp_path / 'my_se.py').write_text(pasted)
+    assert output('plan', 'my_se.py') == after
+
+    (tmp_path / 'train.py').write_text(train)
+    done = subprocess.run(
+        [sys.executable, 'train.py'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = {p.parent for p in tmp_path.rglob('init_report.json')}
+    (log,) = folder.glob('*.log')
+    assert f'Where the weights come from:\n{after}' in log.read_text()
+    figures = {p.name for p in folder.rglob('*.png')}
+    assert figures == {'init_report.png', 'init_report_0.png'}
+    assert output('show', folder / 'init_report.json') == after
