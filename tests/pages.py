@@ -83,7 +83,8 @@ ALL = [page for pages in PAGES.values() for page in pages]
 
 def codes(text: str) -> List[str]:
     """Pieces of a line that are set as code."""
-    return [b or a for b, a in re.findall(r'``(.+?)``|`([^`]+)`', text)]
+    found = re.findall(r'``(.+?)``|`([^`]+)`', text)
+    return [(double or single).strip() for double, single in found]
 
 
 def slug(heading: str) -> str:

@@ -1,9 +1,18 @@
 """What the tables of the pages say is so, in each language."""
 
+import inspect
 import re
 
-from pages import ROOT
+import pytest
+import torch.nn as nn
+from mmengine.registry import HOOKS
+from pages import ROOT, codes
 from test_docs_code import pages
+
+from mmpartinit import CustomModuleInitHook, RuleError, plan_init
+from mmpartinit.paths import parse_pattern
+from mmpartinit.rules import _KEYS, parse_rules
+from mmpartinit.tree import ModelTree
 
 FINDINGS = ''.join(
     (ROOT / 'mmpartinit' / f'{name}.py').read_text()
@@ -24,3 +33,100 @@ def test_the_findings_are_those_that_there_are(page):
     assert set(made) <= set(told)
     # All of them but one, whose level is worked out, are found that way.
     assert set(told) - set(made) <= {'unused-layer'}
+
+
+@pages('paths')
+def test_patterns_act_on_what_the_examples_say(page):
+    (paths,) = page.blocks('text')
+    tree = tree_of(paths.split())
+    examples = [row for row in page.rows() if len(row) == 3]
+    assert len(examples) > 15
+    for pattern, on, not_on in examples:
+        numbers = tree.outermost(tree.select(parse_pattern(*codes(pattern))))
+        assert [tree.paths[number] for number in numbers] == codes(on), pattern
+        (other,) = codes(not_on)
+        assert other in tree.paths and other not in codes(on)
+
+
+@pages('paths')
+def test_what_follows_for_paths_is_so(page):
+    """The other sentences of the page are held in test_paths.py."""
+    tree = tree_of(page.blocks('text')[0].split())
+    near = tree.nearest('se')[0]
+    assert near == 'backbone.layer1.0.se'
+    assert f'`{near}`' in page.prose
+    assert tree.outermost(tree.select(parse_pattern('**'))) == [0]
+
+
+def tree_of(paths):
+    model = nn.Module()
+    for path in paths:
+        module = model
+        for segment in path.split('.'):
+            if segment not in module._modules:
+                module.add_module(segment, nn.Module())
+            module = module._modules[segment]
+    return ModelTree(model)
+
+
+@pages('config')
+def test_keys_and_defaults_are_those_that_there_are(page):
+    rows = [row for row in page.rows() if len(row) == 4]
+    told = [(codes(row[0])[0], codes(row[2])) for row in rows]
+    parameters = inspect.signature(CustomModuleInitHook).parameters
+    hook = [
+        (name, [] if p.default is p.empty else [repr(p.default)])
+        for name, p in parameters.items()
+    ]
+    assert told[: len(hook)] == hook
+    rule = told[len(hook) :]
+    assert [key for key, _ in rule] == list(_KEYS)
+    plain = parse_rules([dict(path='a', copy_from='b')])[0]
+    for key, default in rule[-2:]:
+        assert default == [repr(getattr(plain, key))]
+
+
+@pages('config')
+def test_errors_are_what_the_tables_say(page):
+    """Each in the phase that its table is about."""
+    definitions = page.blocks('python')[1]
+    rows = [row for row in page.rows() if len(row) == 2 and is_rule(row[0])]
+    told = [(codes(cause)[0], *codes(text)) for cause, text in rows]
+    phases = []
+    for cause, text in told:
+        names: dict = {}
+        exec(definitions, names)
+        config = eval(cause, names)
+        phase, message = error_of(config, names['model'])
+        beginning = message[: -len(text)]
+        assert message.endswith(text), message
+        assert re.fullmatch(r'(rule 0( \(path .*\))?:? )?', beginning)
+        phases.append(phase)
+    assert len(phases) > 40
+    assert phases == sorted(phases)
+    assert set(phases) == {1, 2, 3}
+    # The example above the tables is whole.
+    (whole,) = page.blocks('text')
+    assert any(whole.strip().endswith(text) for _, text in told)
+
+
+def is_rule(cell):
+    return re.match(r"`(dict\(|'head')", cell)
+
+
+def error_of(config, model):
+    """The error that a rule or a hook ends in: when the hook is built (1),
+    before anything is written (2), or afterwards (3)."""
+    is_hook = 'modules' in config
+    hook = config if is_hook else dict(modules=[config])
+    try:
+        HOOKS.build(dict(type='CustomModuleInitHook', **hook))
+    except RuleError as error:
+        return 1, str(error)
+    try:
+        plan = plan_init(model, [config])
+    except RuleError as error:
+        return 2, str(error)
+    with pytest.raises(RuleError) as info:
+        plan.apply()
+    return 3, str(info.value)
