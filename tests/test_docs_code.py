@@ -23,7 +23,9 @@ def pages(name):
     return pytest.mark.parametrize('page', found, ids=str)
 
 
-def run(block, **names):
+def run(block, names=None):
+    """Run a block, on the names that those before it have left."""
+    names = {} if names is None else names
     exec(compile(block, 'block', 'exec'), names)
     return names
 
@@ -68,7 +70,7 @@ def test_the_functions_of_the_readme(page, capsys):
     block = next(b for b in page.blocks('python') if 'init_modules(' in b)
     model = ToyModel()
     checkpoint = ToyModel(new=False).state_dict()
-    names = run(block, model=model, checkpoint=checkpoint)
+    names = run(block, dict(model=model, checkpoint=checkpoint))
     assert names['report'].origins()['checkpoint'] == len(checkpoint)
     assert model.backbone.layer1[0].se.fc2.bias.eq(4).all()
     assert 'from checkpoint' in capsys.readouterr().out
@@ -148,3 +150,21 @@ def test_the_path_of_the_commands_page(page, tmp_path):
     figures = {p.name for p in folder.rglob('*.png')}
     assert figures == {'init_report.png', 'init_report_0.png'}
     assert output('show', folder / 'init_report.json') == after
+
+
+@pages('functions')
+def test_a_page_that_is_one_program(page, tmp_path, monkeypatch, capsys):
+    """Blocks run one after the other, and print what stands below them."""
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for fence, below in zip(page.fences, [*page.fences[1:], None]):
+        if fence.kind != 'python':
+            continue
+        run(fence.text, names)
+        printed = capsys.readouterr().out
+        shown = below.text if below and below.kind == 'text' else ''
+        assert printed == shown
+    # Loaded tensors came through all of it, and the resumed run kept its own.
+    for name, value in names['checkpoint'].items():
+        assert names['model'].state_dict()[name].equal(value), name
+    assert names['finished']['step'] == 3
