@@ -8,7 +8,7 @@ import ast
 import re
 
 import pytest
-from pages import ALL, PAGES, READMES, Fence, Page, slug
+from pages import ALL, PAGES, READMES, ROOT, Fence, Page, slug
 
 import mmpartinit
 
@@ -128,3 +128,12 @@ def test_words_are_what_is_ignored():
 def test_a_readme_is_one_page(readme):
     if readme.exists():
         assert len(readme.read_text().splitlines()) < 200
+
+
+@pytest.mark.parametrize('language', [lang for lang in PAGES if PAGES[lang]])
+def test_the_picture_is_what_its_script_draws(language, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / 'docs')
+    from timeline import LABELS, draw
+
+    picture = ROOT / 'docs' / language / '_static' / 'timeline.svg'
+    assert picture.read_text(encoding='utf-8') == draw(LABELS[language])
