@@ -1,6 +1,7 @@
 """The pages that users read, taken apart: README and docs in each language."""
 
 import re
+import textwrap
 from pathlib import Path
 from typing import Dict, List, NamedTuple
 
@@ -29,9 +30,12 @@ class Page:
         self.path, self.language = path, language
         self.name = 'README' if path in READMES.values() else path.stem
         self.text = path.read_text(encoding='utf-8')
-        found = re.findall(r'(?ms)^```(\S*)\n(.*?)^```$', self.text)
-        self.fences = [Fence(kind, text) for kind, text in found]
-        self.prose = re.sub(r'(?ms)^```.*?^```$', '', self.text)
+        block = r'(?ms)^( *)```(\S*)\n(.*?)^ *```$'
+        self.fences = [
+            Fence(kind, textwrap.dedent(text))
+            for _, kind, text in re.findall(block, self.text)
+        ]
+        self.prose = re.sub(block, '', self.text)
 
     def __str__(self) -> str:
         return f'{self.language}/{self.name}'

@@ -11,15 +11,15 @@ import torch.nn as nn
 from mmengine.model import BaseModule
 from mmengine.registry import HOOKS
 from pages import ALL, ROOT
-from toy import ToyModel
+from toy import ToyModel, build_runner, same, snapshot, start_of
 
-from mmpartinit import plan_init
+from mmpartinit import init_modules, module_seed, plan_init
 from mmpartinit.demo.digits import DigitsClassifier
 
 
-def pages(name):
-    """A parametrization over the languages that have a page."""
-    found = [page for page in ALL if page.name == name]
+def pages(*names):
+    """A parametrization over some pages, in each language that has them."""
+    found = [page for page in ALL if page.name in names]
     return pytest.mark.parametrize('page', found, ids=str)
 
 
@@ -76,11 +76,9 @@ def test_the_functions_of_the_readme(page, capsys):
     assert 'from checkpoint' in capsys.readouterr().out
 
 
-@pages('README')
-def test_the_list_init_cfg_of_the_readme_is_enough_on_a_plain_backbone(
-    page, tmp_path
-):
-    """Where the README says that MMEngine alone will do, it does."""
+@pages('README', 'faq')
+def test_a_list_is_enough_on_a_plain_backbone(page, tmp_path):
+    """Where they say that MMEngine alone will do, it does."""
     from mmdet.models import ResNet
 
     block = next(b for b in page.blocks('python') if 'init_cfg = [' in b)
@@ -168,3 +166,75 @@ def test_a_page_that_is_one_program(page, tmp_path, monkeypatch, capsys):
     for name, value in names['checkpoint'].items():
         assert names['model'].state_dict()[name].equal(value), name
     assert names['finished']['step'] == 3
+
+
+@pages('why')
+def test_what_is_said_of_mmengine_is_so(page):
+    """The blocks hold their own asserts."""
+    names = {}
+    for block in page.blocks('python'):
+        assert 'assert ' in block
+        run(block, names)
+
+
+@pages('migrate')
+def test_a_rule_instead_of_a_private_hook(page, work_dir):
+    before, after = page.blocks('python')[:2]
+    try:
+        old = run(before)['custom_hooks'] + [dict(type='Witness')]
+        new = run(after)['custom_hooks'] + [dict(type='Witness')]
+        starts, resumed = [], []
+        for number, custom_hooks in enumerate((old, new)):
+            folder = work_dir / str(number) / work_dir.name
+            runner = build_runner(folder, custom_hooks=custom_hooks)
+            runner.train()
+            starts.append(start_of(runner))
+            trained = snapshot(runner.model)
+            again = build_runner(
+                folder,
+                custom_hooks=custom_hooks,
+                resume=True,
+                train_cfg=dict(by_epoch=True, max_epochs=3),
+            )
+            again.train()
+            gate = 'backbone.layer1.0.se.fc2.bias'
+            resumed.append(same(start_of(again)[gate], trained[gate]))
+    finally:
+        HOOKS.module_dict.pop('InitGates', None)
+    assert starts[0].keys() == starts[1].keys()
+    for name, value in starts[0].items():
+        assert same(value, starts[1][name]), name
+    assert resumed == [False, True]
+
+
+@pages('migrate')
+def test_a_function_given_to_apply(page):
+    names = run(page.blocks('python')[2])
+    model, by_hand = ToyModel(), ToyModel()
+    init_modules(model, names['modules'], seed=3)
+    for block in ('layer1.0', 'layer1.1', 'layer2.0', 'layer2.1'):
+        path = f'backbone.{block}.se.fc2'
+        gate = by_hand.get_submodule(path)
+        torch.manual_seed(module_seed(3, path))
+        gate.apply(names['gate_init'])
+        assert same(model.get_submodule(path).weight, gate.weight)
+        assert gate.bias.eq(4).all()
+
+
+@pages('migrate')
+def test_rules_instead_of_init_weights(page):
+    _, _, _, before, after, own = page.blocks('python')
+    names = run(before)
+    rules = run(after)['modules']
+    model, by_hand = nn.ModuleDict(), nn.ModuleDict()
+    model['neck'], by_hand['neck'] = names['Neck'](), names['Neck']()
+    by_hand['neck'].load_state_dict(model['neck'].state_dict())
+    torch.manual_seed(module_seed(0, 'neck.adapter.down'))
+    by_hand['neck'].init_weights()
+    init_modules(model, rules, seed=0)
+    for name, value in by_hand.state_dict().items():
+        assert same(value, model.state_dict()[name]), name
+    # And the method itself, run again.
+    nn.init.ones_(model['neck'].adapter.up.weight)
+    init_modules(model, run(own)['modules'])
+    assert model['neck'].adapter.up.weight.eq(0).all()

@@ -3,13 +3,22 @@
 import inspect
 import re
 
+import mmengine.model
 import pytest
+import torch
 import torch.nn as nn
 from mmengine.registry import HOOKS
 from pages import ROOT, codes
 from test_docs_code import pages
+from toy import same
 
-from mmpartinit import CustomModuleInitHook, RuleError, plan_init
+from mmpartinit import (
+    CustomModuleInitHook,
+    RuleError,
+    init_modules,
+    module_seed,
+    plan_init,
+)
 from mmpartinit.paths import parse_pattern
 from mmpartinit.rules import _KEYS, parse_rules
 from mmpartinit.tree import ModelTree
@@ -130,3 +139,21 @@ def error_of(config, model):
     with pytest.raises(RuleError) as info:
         plan.apply()
     return 3, str(info.value)
+
+
+@pages('migrate')
+def test_functions_of_mmcv_have_an_init_cfg_each(page):
+    rows = [row for row in page.rows() if len(row) == 2]
+    assert len(rows) >= 10
+    names = {**vars(mmengine.model), 'nn': nn}
+    for function, init_cfg in rows:
+        expected, layer = nn.Linear(6, 4), nn.Linear(6, 4)
+        layer.load_state_dict(expected.state_dict())
+        torch.manual_seed(module_seed(0, 'new'))
+        eval(codes(function)[0], {**names, 'm': expected})
+        (cfg,) = codes(init_cfg)
+        rule = dict(path='new', init_cfg=eval(cfg))
+        init_modules(nn.ModuleDict({'new': layer}), [rule])
+        assert same(layer.weight, expected.weight), function
+        if 'orthogonal_' not in function:
+            assert same(layer.bias, expected.bias), function
