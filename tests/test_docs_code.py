@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import command
 import pytest
@@ -11,9 +12,12 @@ import torch.nn as nn
 from mmengine.model import BaseModule
 from mmengine.registry import HOOKS
 from pages import ALL, ROOT
+from rich.console import Console
 from toy import ToyModel, build_runner, same, snapshot, start_of
 
 from mmpartinit import init_modules, module_seed, plan_init
+from mmpartinit.cli import main
+from mmpartinit.demo.comparison import ARMS, make_table
 from mmpartinit.demo.digits import DigitsClassifier
 
 
@@ -39,14 +43,24 @@ def rules_of(names):
     return None
 
 
+# How many blocks of Python each page has. All of them are run below, or in
+# test_docs_tables.py (`config`) and test_docs_recipes.py.
+PYTHON = dict(
+    README=3,
+    command=3,
+    config=2,
+    faq=1,
+    functions=10,
+    migrate=6,
+    quickstart=2,
+    recipes=11,
+    why=3,
+)
+
+
 @pytest.mark.parametrize('page', ALL, ids=str)
-def test_every_rule_can_be_built(page):
-    for block in page.blocks('python'):
-        if '[...]' in block or 'import ' in block:
-            continue
-        rules = rules_of(run(block))
-        if rules is not None:
-            HOOKS.build(dict(type='CustomModuleInitHook', modules=rules))
+def test_a_new_block_needs_a_test(page):
+    assert len(page.blocks('python')) == PYTHON.get(page.name, 0)
 
 
 @pages('README')
@@ -238,3 +252,57 @@ def test_rules_instead_of_init_weights(page):
     nn.init.ones_(model['neck'].adapter.up.weight)
     init_modules(model, run(own)['modules'])
     assert model['neck'].adapter.up.weight.eq(0).all()
+
+
+@pages('quickstart')
+def test_the_path_of_the_quick_start(page, tmp_path, monkeypatch, capsys):
+    """With a stand-in for the checkpoint that cannot be downloaded here."""
+    from mmdet.models import ResNet
+
+    monkeypatch.chdir(tmp_path)
+    torch.save(ResNet(50).state_dict(), 'r50.pth')
+    checkpoint = 'model.backbone.init_cfg.checkpoint=r50.pth'
+    config, hook = page.blocks('python')
+    _, before, after, error = page.blocks('text')
+
+    def output(*words, status=0):
+        assert main([*words, '--cfg-options', checkpoint]) == status
+        return capsys.readouterr().out
+
+    Path('my_config.py').write_text(config)
+    assert output('plan', 'my_config.py') == before
+    assert output('suggest', 'my_config.py') == hook
+    config += uncommented(hook)
+    Path('my_config.py').write_text(config)
+    assert output('plan', 'my_config.py') == after
+
+    wrong = config.replace(".*.context_block'", ".context_block'")
+    assert wrong != config
+    Path('my_config.py').write_text(wrong)
+    shown = output('plan', 'my_config.py', status=1)
+    assert ' '.join(error.split()) in ' '.join(shown.split())
+
+
+def uncommented(hook):
+    """The hook, with the rule that it has in a comment."""
+    start = hook.index('            # dict(')
+    rule = re.sub(r'(?m)^( *)# ', r'\1', hook[start:])
+    return hook[:start] + rule
+
+
+@pages('quickstart')
+def test_the_demo_prints_what_the_quick_start_shows(page):
+    """But for the numbers, which test_demo.py holds."""
+    shown = page.blocks('text')[0]
+    curve = [(0, 99.2), (10, 98.8), (60, 98.4)]
+    curves = {name: [curve] for name, _, _ in ARMS}
+    title = 'Accuracy (%) while fine-tuning on 100 images'
+    console = Console(highlight=False, soft_wrap=True)
+    with console.capture() as capture:
+        console.print(make_table(curves, title, [0, 10, 60]))
+
+    def form(text):
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return [re.sub(r'[\d.]+', '#', re.sub(' +', ' ', x)) for x in lines]
+
+    assert form(shown)[1:] == form(capture.get())

@@ -1,0 +1,173 @@
+"""The recipes of the page, each on a model that it is about.
+
+How they go through a Runner is tested in test_recipes.py.
+"""
+
+import pytest
+import torch
+import torch.nn as nn
+from test_docs_code import pages, rules_of, run
+from toy import same, snapshot
+
+from mmpartinit import init_modules
+from mmpartinit.demo.digits import SmallResNet
+
+recipes = pages('recipes')
+
+
+def carry_out(page, number, model, loaded=()):
+    """Apply a recipe; gives the values before, and names that it wrote."""
+    before = snapshot(model)
+    rules = rules_of(run(page.blocks('python')[number]))
+    report = init_modules(model, rules, loaded=loaded)
+    for name, value in before.items():
+        # Norm layers count; nothing else moves that no rule wrote.
+        if name not in report_names(report) and 'num_batches' not in name:
+            assert same(model.state_dict()[name], value), name
+    return before, report_names(report)
+
+
+def report_names(report):
+    return {
+        tensor.name for tensor in report.tensors if tensor.rule is not None
+    }
+
+
+def parts(**modules):
+    return nn.ModuleDict(modules)
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """Saves what the recipes load, in a folder `weights`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'weights').mkdir()
+
+    def save(name, state):
+        torch.save(state, tmp_path / 'weights' / f'{name}.pth')
+        return state
+
+    return save
+
+
+def values_of(module, shift):
+    return {
+        name: value + shift if value.is_floating_point() else value
+        for name, value in module.state_dict().items()
+    }
+
+
+@recipes
+@pytest.mark.parametrize('number', [0, 1])
+def test_attention_blocks(page, number):
+    model = parts(backbone=SmallResNet(with_se=True))
+    old = {name for name in model.state_dict() if '.se.' not in name}
+    _, wrote = carry_out(page, number, model, old)
+    assert wrote == set(model.state_dict()) - old
+    gate = model['backbone'].layer1[0].se.fc2
+    assert gate.bias.eq(0 if number else 4).all()
+
+
+@recipes
+def test_other_backbone_weights(page, weights):
+    model = parts(backbone=SmallResNet(), head=nn.Linear(4, 4))
+    state = weights('backbone', values_of(model['backbone'], 1))
+    carry_out(page, 2, model, set(model.state_dict()))
+    for name, value in state.items():
+        assert same(model['backbone'].state_dict()[name], value), name
+
+
+@recipes
+def test_two_checkpoints(page, weights):
+    model = parts(backbone=SmallResNet(), decode_head=nn.Conv2d(4, 4, 1))
+    a = weights('a', values_of(model, 1))
+    b = weights('b', values_of(model, -1))
+    carry_out(page, 3, model)
+    for name, value in model.state_dict().items():
+        assert same(value, (a if 'backbone' in name else b)[name]), name
+
+
+@recipes
+def test_a_head_anew(page):
+    from mmdet.models import RetinaHead
+
+    head = RetinaHead(num_classes=3, in_channels=16, feat_channels=16)
+    model = parts(backbone=SmallResNet(), bbox_head=head)
+    _, wrote = carry_out(page, 4, model, set(model.state_dict()))
+    assert wrote == {n for n in model.state_dict() if n.startswith('bbox')}
+    # As its own init_cfg says: the prior of the focal loss.
+    assert head.retina_cls.bias.eq(head.retina_cls.bias[0]).all()
+    assert head.retina_cls.bias[0].item() == pytest.approx(-4.595, abs=1e-3)
+
+
+@recipes
+def test_a_second_branch(page):
+    model = parts(backbone=SmallResNet(), backbone_depth=SmallResNet())
+    old = {n for n in model.state_dict() if n.startswith('backbone.')}
+    _, wrote = carry_out(page, 5, model, old)
+    assert wrote == set(model.state_dict()) - old
+    for name, value in model['backbone'].state_dict().items():
+        assert same(model['backbone_depth'].state_dict()[name], value), name
+
+
+@recipes
+def test_five_channels(page, weights):
+    from mmdet.models import ResNet
+
+    state = weights('r18', values_of(ResNet(18), 1))
+    cfg = run(page.blocks('python')[6])['model']['backbone']
+    cfg['init_cfg']['checkpoint'] = 'weights/r18.pth'
+    backbone = ResNet(18, **cfg)
+    backbone.init_weights()
+    assert same(backbone.conv1.weight[:, :3], state['conv1.weight'])
+    assert backbone.conv1.weight[:, 3:].eq(0).all()
+    assert same(backbone.bn1.weight, state['bn1.weight'])
+
+
+@recipes
+def test_five_channels_of_swin(page, weights):
+    from mmdet.models import SwinTransformer
+
+    small = dict(embed_dims=12, depths=(1, 1), num_heads=(1, 2))
+    small.update(strides=(4, 2), out_indices=(0, 1))
+    state = weights('swin', values_of(SwinTransformer(**small), 1))
+    model = parts(backbone=SwinTransformer(in_channels=5, **small))
+    carry_out(page, 7, model)
+    name = 'patch_embed.projection.weight'
+    adapted = model['backbone'].state_dict()[name]
+    assert same(adapted[:, 3:], adapted[:, :2])
+    torch.testing.assert_close(adapted[:, :3], state[name] * 3 / 5)
+
+
+@recipes
+def test_a_block_that_changes_nothing(page):
+    model = parts(neck=parts(mix=nn.Conv2d(4, 4, 3, padding=1)))
+    carry_out(page, 8, model)
+    x = torch.randn(2, 4, 6, 6)
+    assert model['neck']['mix'](x).equal(x)
+
+
+@recipes
+def test_a_stage_from_scratch(page):
+    from mmdet.models import ResNet
+
+    model = parts(backbone=ResNet(18))
+    model.load_state_dict(values_of(model, 3))
+    _, wrote = carry_out(page, 9, model, set(model.state_dict()))
+    stage = {n for n in model.state_dict() if '.layer4.' in n}
+    assert wrote == stage
+    norm = model['backbone'].layer4[1].bn2
+    assert norm.weight.eq(1).all() and norm.running_mean.eq(0).all()
+
+
+@recipes
+def test_orthogonal_weights(page):
+    attn = nn.MultiheadAttention(8, 2)
+    neck = parts(mlp=nn.Linear(8, 4), gru=nn.GRU(8, 8, 2), attn=attn)
+    model = parts(neck=neck)
+    carry_out(page, 10, model)
+    for weight in (neck['mlp'].weight.T, neck['gru'].weight_hh_l1):
+        square = weight.T @ weight
+        torch.testing.assert_close(square, torch.eye(len(square)))
+    square = attn.in_proj_weight.T @ attn.in_proj_weight
+    torch.testing.assert_close(square, torch.eye(8))
