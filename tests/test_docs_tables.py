@@ -157,3 +157,11 @@ def test_functions_of_mmcv_have_an_init_cfg_each(page):
         assert same(layer.weight, expected.weight), function
         if 'orthogonal_' not in function:
             assert same(layer.bias, expected.bias), function
+
+
+@pages('report')
+def test_the_example_has_every_finding_that_one_process_can_have(page):
+    told = {row[0].strip('`') for row in page.rows() if len(row) == 4}
+    shown = set(re.findall(r'\[([a-z-]+)\]', page.blocks('text')[1]))
+    plans = {'rule', 'no-hook', 'several-hooks', 'no-weights', 'resume'}
+    assert shown == told - plans - {'ranks-differed'}

@@ -10,6 +10,8 @@ import time
 import numpy as np
 import pytest
 from command import run, said
+from mmengine.registry import VISBACKENDS
+from mmengine.visualization import BaseVisBackend
 from PIL import Image
 from toy import SE_ZERO, build_runner, hooks, pretrained, report_of
 
@@ -69,6 +71,29 @@ def test_a_start_leaves_the_figure_beside_the_report(trained):
     with Image.open(stored) as other:
         assert (np.asarray(other.convert('RGB')) == image).all()
     assert path in open(f'{trained.log_dir}/{trained.timestamp}.log').read()
+
+
+def test_every_backend_of_the_visualizer_gets_the_figure(work_dir):
+    """As TensorBoard's and WandB's do, which are such classes."""
+    given = []
+
+    @VISBACKENDS.register_module(name='Board')
+    class Board(BaseVisBackend):
+        experiment = None
+
+        def add_image(self, name, image, step=0, **kwargs):
+            given.append((name, image.shape[2], step))
+
+    backends = [dict(type='LocalVisBackend'), dict(type='Board')]
+    try:
+        build_runner(
+            work_dir,
+            custom_hooks=hooks(SE_ZERO),
+            visualizer=dict(type='Visualizer', vis_backends=backends),
+        ).train()
+    finally:
+        VISBACKENDS.module_dict.pop('Board')
+    assert given == [('init_report', 3, 0)]
 
 
 def test_no_figure_without_report(work_dir):
