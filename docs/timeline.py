@@ -66,8 +66,8 @@ LABELS = {
 WIDTH, HEIGHT = 1080, 452
 LEFT, COLUMN = 122, 157
 INK, SOFT, LINE, PAPER = '#1f2933', '#52606d', '#cbd2d9', '#ffffff'
-# As in the figure of a report.
-MODEL, CHECKPOINT, RULE = '#8C8C8C', '#0072B2', '#E69F00'
+# Okabe and Ito's palette, as in the figures of the package.
+MODEL, CHECKPOINT, RULE = '#b0b7bf', '#0072B2', '#E69F00'
 RED, RULE_INK = '#b3261e', '#8a5d00'
 FONT = (
     "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', "

@@ -6,11 +6,13 @@ tables say, in test_docs_tables.py.
 
 import ast
 import re
+import shlex
 
 import pytest
 from pages import ALL, PAGES, READMES, ROOT, Fence, Page, slug
 
 import mmpartinit
+from mmpartinit.cli import _parser
 
 CHINESE = PAGES['zh_cn']
 
@@ -48,6 +50,17 @@ def test_the_api_has_every_public_name():
         for api in (p for p in pages if p.name == 'api'):
             told = re.findall(r'auto\w+:: mmpartinit\.(\w+)(?!\.)\b', api.text)
             assert set(mmpartinit.__all__) <= set(told)
+
+
+@pytest.mark.parametrize('page', ALL, ids=str)
+def test_commands_are_those_that_there_are(page):
+    makefile = (ROOT / 'Makefile').read_text()
+    code = [line for text in page.blocks('bash') for line in text.splitlines()]
+    for words in (shlex.split(line, comments=True) for line in code):
+        if words[:1] == ['mmpartinit']:
+            _parser().parse_args(words[1:])
+    for target in re.findall(r'`make ([\w-]+)', page.prose):
+        assert f'\n{target}:' in makefile, target
 
 
 # --- the Chinese pages say what the English ones say

@@ -81,6 +81,9 @@ def test_every_backend_of_the_visualizer_gets_the_figure(work_dir):
     class Board(BaseVisBackend):
         experiment = None
 
+        def _init_env(self):
+            pass
+
         def add_image(self, name, image, step=0, **kwargs):
             given.append((name, image.shape[2], step))
 
