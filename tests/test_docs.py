@@ -106,7 +106,8 @@ def without_words(fence):
     """Code without what is said in it: comments, and texts in Chinese that
     may stand where an English one does."""
     if fence.kind != 'python':
-        lines = re.sub(r'(?m)\s*#(?!\d).*$', '', fence.text).splitlines()
+        words = r'(?m)\s*#(?!\d).*$|^:caption: .*$'
+        lines = re.sub(words, '', fence.text).splitlines()
         return [line.rstrip() for line in lines if line.strip()]
     tree = ast.parse(fence.text)
     for node in ast.walk(tree):
