@@ -41,25 +41,25 @@ LABELS = {
         ],
     ),
     'zh_cn': dict(
-        title='何时发生什么：Runner、mmpartinit 与权重',
+        title='执行时机：Runner、mmpartinit 与权重',
         lanes=['Runner', 'mmpartinit', '权重'],
         runner=[
-            ('读取配置', 'custom_imports'),
+            ('读取配置文件', 'custom_imports'),
             ('构建模型', 'Runner.from_cfg(cfg)'),
             ('初始化', 'model.init_weights()'),
-            ('加载', 'load_from'),
+            ('加载权重', 'load_from'),
             ('调用钩子', 'before_train'),
             ('训练', 'iteration 0, 1, 2, …'),
         ],
         train='runner.train()',
         records='记录检查点提供了哪些张量',
         checks='检查规则',
-        acts=['制定计划', '写入新张量', '核对各进程一致', '输出报告'],
-        errors='每个错误列出全部问题',
-        nothing='什么也不做',
-        never='val 和 test 中、恢复训练之后、第二次 runner.train() '
-        '时同样什么也不做。',
-        origins=['来自模型自身代码', '来自检查点', '来自规则'],
+        acts=['制定计划', '写入新张量', '核对各 rank', '输出报告'],
+        errors='一次报错列出全部问题',
+        nothing='什么都不做',
+        never='在 val 和 test 中、恢复训练之后，以及再次调用 runner.train() '
+        '时，同样什么都不做。',
+        origins=['来自模型自身的代码', '来自检查点', '来自规则'],
     ),
 }
 
