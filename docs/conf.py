@@ -8,6 +8,9 @@ html_title = f'mmpartinit {version}'
 
 extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 html_theme = 'furo'
+html_static_path = ['_static']
+html_css_files = ['site.css']
+html_show_copyright = False
 # The pages link to headings as GitHub names them.
 myst_heading_anchors = 4
 autodoc_member_order = 'bysource'
