@@ -32,7 +32,7 @@ def statistics(tensor: Tensor) -> Tuple[List[Optional[float]], bool]:
     elif values.dtype not in (torch.float32, torch.float64):
         values = values.float()
     if values.is_cuda or values.numel() <= 2**13:
-        std, mean = torch.std_mean(values, correction=0)
+        std, mean = torch.std_mean(values, unbiased=False)
         numbers = [mean.item(), std.item()]
     else:
         numbers = _around(values, 0.0)
