@@ -1,12 +1,8 @@
 import os
 import sys
 import uuid
+from importlib.metadata import distributions
 from pathlib import Path
-
-# mmengine 0.10 cannot read its own checkpoints with torch 2.6 and later
-# otherwise, so that nobody on that pair resumes without it. It is torch's own
-# switch for trusted files, and the tests make theirs.
-os.environ.setdefault('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
 
 import pytest
 import torch
@@ -15,6 +11,11 @@ from mmengine.registry import DefaultScope
 
 import mmpartinit  # noqa: F401  (registers the hook)
 
+if 'mmengine' in {dist.metadata['Name'] for dist in distributions()}:
+    # It cannot read its own checkpoints with torch 2.6 and later otherwise, so
+    # that nobody on that pair resumes without it. It is torch's own switch for
+    # trusted files, and the tests make theirs. onedl-mmengine needs none.
+    os.environ.setdefault('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
 torch.set_num_threads(2)
 # As `PYTHONPATH=.` does for users: some configs import their own modules.
 sys.path.insert(0, str(Path(__file__).parents[1]))

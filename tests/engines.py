@@ -5,6 +5,7 @@ them, and :func:`results` gives what each rank's model and report were.
 """
 
 import copy
+import functools
 import json
 import os
 import socket
@@ -20,7 +21,6 @@ if __name__ == '__main__':  # be the module that the others import
 import torch
 import torch.distributed as dist
 import torch.nn as nn
-from mmengine._strategy import deepspeed
 from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
@@ -46,14 +46,22 @@ FSDP = dict(
 ADAM = dict(optimizer=dict(type='Adam', lr=0.01))
 
 
-@OPTIM_WRAPPERS.register_module()
-class NoGradStep(deepspeed.DeepSpeedOptimWrapper):
-    """Lets DeepSpeed's stages 1 and 2 step on the CPU: there, torch 2.13
-    gathers by writing into views, which autograd does not allow."""
+def use_deepspeed():
+    """What the engines named zero need; the others run without DeepSpeed."""
+    from mmengine._strategy import deepspeed
 
-    def step(self, **kwargs):
-        with torch.no_grad():
-            super().step(**kwargs)
+    @OPTIM_WRAPPERS.register_module(force=True)
+    class NoGradStep(deepspeed.DeepSpeedOptimWrapper):
+        """Lets DeepSpeed's stages 1 and 2 step on the CPU: there, torch 2.13
+        gathers by writing into views, which autograd does not allow."""
+
+        def step(self, **kwargs):
+            with torch.no_grad():
+                super().step(**kwargs)
+
+    # A strategy registers its optimizers, once more for each run.
+    register = deepspeed.register_deepspeed_optimizers
+    deepspeed.register_deepspeed_optimizers = functools.lru_cache(register)
 
 
 @FUNCTIONS.register_module()
@@ -292,6 +300,8 @@ def fully_sharded(weights):
 
 def main(engine, folder, runs):
     """Be one process of some runs, one after the other."""
+    if engine.startswith('zero'):
+        use_deepspeed()
     if engine == 'fsdp2':
         dist.init_process_group('gloo')
     for name, changes in json.loads(runs).items():
@@ -302,8 +312,6 @@ def main(engine, folder, runs):
             kept = train(engine, place, changes)
         place.mkdir(parents=True, exist_ok=True)
         torch.save(kept, place / f'rank{get_rank()}.pt')
-        # It registers its optimizers, once more for each run.
-        deepspeed.register_deepspeed_optimizers = lambda: None
     if dist.is_initialized():
         dist.barrier()
     sys.stdout.flush()

@@ -297,6 +297,7 @@ def test_a_pure_python_config(work_dir, tmp_path):
     assert start['head.weight'].eq(0.25).all()
 
 
+@pytest.mark.needs_mmdet
 def test_under_the_scope_of_mmdet(work_dir):
     runner = build_runner(
         work_dir,

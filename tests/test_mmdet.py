@@ -1,6 +1,5 @@
 """Real models of mmdet's: backbones that load by themselves, and detectors."""
 
-import mmdet
 import pytest
 import torch
 import torch.nn as nn
@@ -26,6 +25,8 @@ from toy import (
 )
 
 from mmpartinit import init_modules
+
+pytestmark = pytest.mark.needs_mmdet
 
 
 @MODELS.register_module()
@@ -146,6 +147,8 @@ def test_what_mmdets_backbones_load_is_known_and_kept(
 
 def build_detector(name):
     """A detector from a config of mmdet's, without weights."""
+    import mmdet
+
     cfg = Config.fromfile(f'{mmdet.__path__[0]}/.mim/configs/{name}.py')
     with_weights = cfg.model.get('detector', cfg.model)
     with_weights.backbone.init_cfg = None

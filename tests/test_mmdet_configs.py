@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from toy import report_of, same, start_of
 
+pytestmark = pytest.mark.needs_mmdet
 CONFIGS = Path(__file__).parents[1] / 'configs'
 
 

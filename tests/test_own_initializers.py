@@ -6,7 +6,6 @@ import pickle
 import pytest
 import torch
 import torch.nn as nn
-from mmdet.models import ResNet
 from mmengine.config import Config
 from mmengine.model import BaseModule, initialize
 from mmengine.registry import MODELS
@@ -241,17 +240,20 @@ def test_keys_that_a_hook_renames_are_adapted(tmp_path):
 
 @pytest.fixture(scope='module')
 def rgb(tmp_path_factory):
-    """A ResNet-50 for three channels, and its file."""
+    """A ResNet-50 for three channels, its class and its file."""
+    from mmdet.models import ResNet
+
     torch.manual_seed(2)
     model = ResNet(50)
     model.eval()
     file = tmp_path_factory.mktemp('rgb') / 'r50.pth'
-    return model, save(file, model.state_dict())
+    return model, ResNet, save(file, model.state_dict())
 
 
+@pytest.mark.needs_mmdet
 @pytest.mark.parametrize('through', ['init_cfg', 'rule'])
 def test_five_channels_in_a_pretrained_resnet(rgb, through):
-    old, file = rgb
+    old, ResNet, file = rgb  # noqa: N806
     cfg = adapted(file, channels='zero')
     if through == 'init_cfg':
         config = Config(dict(init_cfg=cfg))

@@ -26,9 +26,10 @@ ENGINES = (
     ('fsdp_flat', 2),
     ('fsdp_orig', 2),
     ('fsdp_one_unit', 2),
-    ('zero1', 2),
-    ('zero2', 2),
-    ('zero3', 2),
+    *(
+        pytest.param((name, 2), marks=pytest.mark.needs_deepspeed)
+        for name in ('zero1', 'zero2', 'zero3')
+    ),
 )
 
 
@@ -216,7 +217,14 @@ def test_a_report_that_rank_0_cannot_write_stops_all(tmp_path):
     assert one['error'] == f'on rank 0: {zero["error"]}'
 
 
-@pytest.mark.parametrize('name', ['ddp', 'fsdp_orig', 'zero3'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'ddp',
+        'fsdp_orig',
+        pytest.param('zero3', marks=pytest.mark.needs_deepspeed),
+    ],
+)
 def test_an_error_on_one_rank_ends_the_job(name, tmp_path):
     done = launch(
         name, 2, tmp_path, timeout=120, plain=dict(modules=[FAILS], crash=True)
@@ -231,6 +239,7 @@ def test_an_error_on_one_rank_ends_the_job(name, tmp_path):
     assert not list(tmp_path.rglob('rank*.pt'))
 
 
+@pytest.mark.needs_deepspeed
 @pytest.mark.parametrize('name', ['zero1_bf16', 'zero3_bf16'])
 def test_deepspeed_in_bfloat16(name, checkpoint, tmp_path):
     init_cfg = dict(type='Pretrained', checkpoint=checkpoint[0])
@@ -250,6 +259,7 @@ def test_deepspeed_in_bfloat16(name, checkpoint, tmp_path):
     assert zero['start']['backbone.stem.weight'].eq(2).all()
 
 
+@pytest.mark.needs_deepspeed
 def test_deepspeed_with_copies_out_of_reach_stops(tmp_path):
     done = launch('zero0_bf16', 2, tmp_path, plain={})
     assert done.returncode == 0, done.stderr[-3000:]

@@ -274,6 +274,7 @@ def test_a_head_for_other_classes_starts_as_the_head_has_it(zoo):
     assert 0.2 < model.configured.regress.weight.std() < 0.4
 
 
+@pytest.mark.needs_mmdet
 @pytest.mark.parametrize(
     'name, checkpoint, paths',
     [
@@ -371,6 +372,7 @@ def test_code_is_what_it_was_written_from():
     assert as_code(nn.Linear) == "'torch.nn.modules.linear.Linear'"
 
 
+@pytest.mark.needs_mmdet
 def test_any_new_parts_of_a_detector_are_covered():
     """Parts of a real model taken for new at random, pattern after pattern."""
     name = 'mmdet::gcnet/mask-rcnn_r50-syncbn-gcb-r16-c3-c5_fpn_1x_coco.py'

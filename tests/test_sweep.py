@@ -1,6 +1,9 @@
 """A part of ``make sweep``: rules on models that mmdet ships configs for."""
 
+import pytest
 from sweep import config_files, sweep
+
+pytestmark = pytest.mark.needs_mmdet
 
 
 def test_rules_fit_a_sample_of_mmdets_models():
