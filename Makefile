@@ -5,11 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Without build isolation, so that builds see the pinned versions too: the
 # build of mmcv, and parts of mmengine, need pkg_resources (setuptools < 81).
-PIP := $(BIN)/python -m pip install --disable-pip-version-check \
+PIP = $(BIN)/python -m pip install --disable-pip-version-check \
 	--no-build-isolation -c constraints.txt
 SOURCES := setup.cfg pyproject.toml constraints.txt
+# Tests that need MMEngine and no other OpenMMLab package.
+CORE := not needs_mmdet and not needs_deepspeed and not needs_mmpretrain
+ONEDL := .venv-onedl
 
-.PHONY: demo demo-mmdet test fuzz sweep bench docs lint setup clean
+.PHONY: demo demo-mmdet test test-onedl compat fuzz sweep bench docs lint \
+	setup clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/mmpartinit demo
@@ -19,7 +23,16 @@ demo-mmdet: $(VENV)/.test-ready
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m configs.digits_detection.compare
 
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not needs_mmpretrain'
+
+# Beside onedl-mmengine, which has the same import name as mmengine.
+test-onedl: $(ONEDL)/.ready
+	$(ONEDL)/bin/python -m pytest -m '$(CORE)'
+
+# On other stacks, each in an environment of nox's. Downloads several
+# gigabytes; COMPAT='-s openmmlab' chooses, COMPAT=--list says what there is.
+compat: $(VENV)/.test-ready
+	$(BIN)/nox $(COMPAT)
 
 fuzz: $(VENV)/.test-ready
 	MMPARTINIT_HYPOTHESIS=nightly $(BIN)/python -m pytest tests/test_fuzz.py
@@ -50,15 +63,17 @@ lint: $(VENV)/.test-ready
 setup: $(VENV)/.test-ready
 
 clean:
-	rm -rf $(VENV) build dist docs/_build *.egg-info
+	rm -rf $(VENV) $(ONEDL) .nox build dist docs/_build *.egg-info
 
-$(VENV)/.tools-ready: constraints.txt
-	@echo '--- creating $(VENV) with $(PYTHON)'
-	$(PYTHON) -m venv $(VENV) || { echo 'No virtual environment could be \
+$(VENV)/.tools-ready $(ONEDL)/.tools-ready: constraints.txt
+	@echo '--- creating $(@D) with $(PYTHON)'
+	$(PYTHON) -m venv $(@D) || { echo 'No virtual environment could be \
 	made: is python3-venv installed? Or name a Python: \
 	make PYTHON=/path/to/python3.11'; exit 1; }
 	$(PIP) -q setuptools wheel
 	@touch $@
+
+$(ONEDL)/%: BIN := $(ONEDL)/bin
 
 $(VENV)/.demo-ready: $(VENV)/.tools-ready $(SOURCES)
 	@echo '--- installing PyTorch, MMEngine and what the demo needs'
@@ -80,7 +95,7 @@ $(VENV)/.test-ready: $(VENV)/.demo-ready
 	and the Python headers (Debian: apt install build-essential \
 	python3-dev).'; exit 1; }
 	@echo '--- installing mmdet and the test tools'
-	$(PIP) -q -e '.[openmmlab,demo,mmdet,test]' || { echo 'Installing \
+	$(PIP) -q -e '.[openmmlab,demo,mmdet,test,dev]' || { echo 'Installing \
 	failed: the lines above say what.'; exit 1; }
 	@touch $@
 
@@ -88,4 +103,10 @@ $(VENV)/.bench-ready: $(VENV)/.test-ready
 	@echo '--- installing transformers, to be compared with'
 	$(PIP) -q transformers || { echo 'Installing failed: the lines above \
 	say what.'; exit 1; }
+	@touch $@
+
+$(ONEDL)/.ready: $(ONEDL)/.tools-ready $(SOURCES)
+	@echo '--- installing PyTorch, onedl-mmengine and the test tools'
+	$(PIP) -q -e '.[onedl,demo,test]' || { echo 'Installing failed: the \
+	lines above say what.'; exit 1; }
 	@touch $@
