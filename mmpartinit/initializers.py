@@ -70,7 +70,7 @@ class InitWeights:
             )
         for child in module.modules():
             if isinstance(child, BaseModule):
-                child.is_init = False
+                child._is_init = False  # `is_init` is read-only in 0.8
         module.init_weights()
 
 

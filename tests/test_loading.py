@@ -15,6 +15,8 @@ from mmengine.model import initialize, revert_sync_batchnorm
 from mmengine.registry import MODELS
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import load_state_dict
+from mmengine.utils import digit_version
+from stacks import TORCH, since_torch
 from toy import (
     SE_ZERO,
     ToyModel,
@@ -72,7 +74,7 @@ def in_a_wrapper(model, path, state):
     'load',
     [
         by_torch,
-        by_torch_assign,
+        pytest.param(by_torch_assign, marks=since_torch('2.1')),
         by_mmengine,
         by_file,
         by_pretrained,
@@ -139,6 +141,7 @@ def test_keys_that_the_model_renames(by_hook, load):
     assert model[0].new.weight.eq(1).all()
 
 
+@since_torch('2.2')  # before, batch norm loads a counter of its own
 def test_a_counter_that_batch_norm_fills_in_was_not_loaded():
     model = nn.Sequential(nn.BatchNorm2d(2))
     old = {k: v for k, v in model.state_dict().items() if 'num' not in k}
@@ -147,6 +150,7 @@ def test_a_counter_that_batch_norm_fills_in_was_not_loaded():
     assert loaded == set(old)
 
 
+@since_torch('2.0')
 def test_names_are_those_without_wrappers(weights):
     model = ToyModel()
     model.backbone.layer1 = torch.compile(model.backbone.layer1)
@@ -310,4 +314,7 @@ def test_exactly_the_keys_that_fit_are_recorded(data):
     checkpoint['no.such.key'] = torch.ones(1)
     with record_loads(model) as loaded:
         load_state_dict(model, checkpoint, logger='silent')
+    if TORCH < digit_version('2.2'):  # as above
+        counters = {n for n in state if n.endswith('num_batches_tracked')}
+        loaded -= counters - set(checkpoint)
     assert loaded == chosen - wrong

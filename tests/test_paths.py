@@ -7,6 +7,7 @@ import pytest
 import torch.nn as nn
 from hypothesis import given
 from hypothesis import strategies as st
+from stacks import since_torch
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
     checkpoint_wrapper,
 )
@@ -201,7 +202,11 @@ def test_nothing_near_is_no_name():
 
 @pytest.mark.parametrize(
     'wrap',
-    [nn.DataParallel, checkpoint_wrapper, 'torch.compile'],
+    [
+        nn.DataParallel,
+        checkpoint_wrapper,
+        pytest.param('torch.compile', marks=since_torch('2.0')),
+    ],
     ids=['DataParallel', 'activation checkpointing', 'torch.compile'],
 )
 def test_wrappers_never_show(wrap):

@@ -29,4 +29,5 @@ log_processor = dict(by_epoch=False)
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50), checkpoint=None
 )  # the demo keeps the pretrained weights only
+env_cfg = dict()  # for which MMEngine 0.8 has no default
 randomness = dict(seed=seed)
