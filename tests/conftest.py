@@ -1,20 +1,19 @@
 import os
 import sys
 import uuid
-from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from mmengine.registry import DefaultScope
+from stacks import READS_ITS_OWN_CHECKPOINTS
 
 import mmpartinit  # noqa: F401  (registers the hook)
 
-if 'mmengine' in {dist.metadata['Name'] for dist in distributions()}:
-    # It cannot read its own checkpoints with torch 2.6 and later otherwise, so
-    # that nobody on that pair resumes without it. It is torch's own switch for
-    # trusted files, and the tests make theirs. onedl-mmengine needs none.
+if not READS_ITS_OWN_CHECKPOINTS:
+    # Nobody resumes on that pair without it. It is torch's own switch for
+    # trusted files, and the tests make theirs.
     os.environ.setdefault('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
 torch.set_num_threads(2)
 # As `PYTHONPATH=.` does for users: some configs import their own modules.

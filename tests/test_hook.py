@@ -1,5 +1,6 @@
 """The hook in the real life of a Runner."""
 
+import pickle
 import random
 import textwrap
 
@@ -12,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.runner._flexible_runner import FlexibleRunner
+from stacks import READS_ITS_OWN_CHECKPOINTS
 from toy import (
     SE_ZERO,
     ToyModel,
@@ -94,6 +96,24 @@ def test_a_resumed_run_keeps_its_weights(work_dir):
         assert same(start_of(runner)[name], value), name
     assert report_of(runner) is None
     assert runner.iter == 6
+
+
+def test_resuming_with_what_torch_does_by_default(work_dir, monkeypatch):
+    """mmengine 0.10 cannot with torch 2.6 and later; its fork can."""
+    monkeypatch.delenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', raising=False)
+    build_runner(work_dir, custom_hooks=hooks(SE_ZERO)).train()
+    runner = build_runner(
+        work_dir,
+        custom_hooks=hooks(SE_ZERO),
+        resume=True,
+        train_cfg=dict(by_epoch=True, max_epochs=3),
+    )
+    if READS_ITS_OWN_CHECKPOINTS:
+        runner.train()
+        assert runner.iter == 6 and report_of(runner) is None
+    else:
+        with pytest.raises(pickle.UnpicklingError, match='weights_only'):
+            runner.train()
 
 
 def test_resume_without_a_checkpoint_is_a_fresh_start(work_dir):
