@@ -9,7 +9,8 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check \
 	--no-build-isolation -c constraints.txt
 SOURCES := setup.cfg pyproject.toml constraints.txt
 # Tests that need MMEngine and no other OpenMMLab package.
-CORE := not needs_mmdet and not needs_deepspeed and not needs_mmpretrain
+CORE := not needs_mmdet and not needs_deepspeed \
+	and not needs_mmpretrain and not needs_mmseg
 ONEDL := .venv-onedl
 
 .PHONY: demo demo-mmdet test test-onedl compat fuzz sweep bench docs lint \
@@ -23,7 +24,7 @@ demo-mmdet: $(VENV)/.test-ready
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m configs.digits_detection.compare
 
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -m 'not needs_mmpretrain'
+	$(BIN)/python -m pytest -m 'not needs_mmpretrain and not needs_mmseg'
 
 # Beside onedl-mmengine, which has the same import name as mmengine.
 test-onedl: $(ONEDL)/.ready

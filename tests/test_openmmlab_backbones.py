@@ -23,8 +23,6 @@ from toy import build_runner, hooks, report_of, same, start_of
 from mmpartinit.look import look, read_config
 from mmpartinit.paste import suggest
 
-pytestmark = pytest.mark.needs_mmpretrain
-
 VIT = dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)
 SWIN = dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2])
 FOUR = dict(num_layers=[1, 1, 1, 1], num_heads=[1, 1, 2, 2])
@@ -94,8 +92,9 @@ def insert_adapters(backbone, kind):
         block.adapter = Adapter(out.shape[1 if out.dim() == 4 else -1])
 
     handles = [block.register_forward_hook(measure) for block in blocks]
+    backbone.eval()
     with torch.no_grad():
-        backbone.eval()(torch.zeros(1, 3, 64, 64))
+        backbone(torch.zeros(1, 3, 64, 64))
     for handle in handles:
         handle.remove()
     for block in blocks:
@@ -131,7 +130,13 @@ class Images(Dataset):
         return dict(inputs=torch.randn(3, 64, 64, generator=generator))
 
 
-@pytest.fixture(params=BACKBONES)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=getattr(pytest.mark, f'needs_{package}'))
+        for name in BACKBONES
+        for package in [name.partition('.')[0]]
+    ]
+)
 def plain(request):
     """A pretrained backbone: its name, and the model without adapters."""
     name = request.param
@@ -157,14 +162,11 @@ def config(request, plain, tmp_path):
     backbone = dict(type=name, **settings)
     path = str(tmp_path / 'weights.pth')
     state = model.state_dict()
-    by_itself = name == 'mmseg.VisionTransformer'
     if request.param == 'Pretrained':
         backbone['init_cfg'] = dict(type='Pretrained', checkpoint=path)
-        # Which loader takes the keys of the backbone alone?
-        if not name == 'mmseg.SwinTransformer':
+        # Swin of mmsegmentation takes keys that begin so.
+        if name != 'mmseg.SwinTransformer':
             state = model.backbone.state_dict()
-            if not by_itself:
-                backbone['init_cfg']['prefix'] = None
     torch.save(dict(state_dict=state), path)
     return dict(
         model=dict(type='Adapted', backbone=backbone, blocks=blocks),

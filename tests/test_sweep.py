@@ -12,5 +12,5 @@ def test_rules_fit_a_sample_of_mmdets_models():
     assert [str(r) for r in results if r.status == 'failed'] == []
     applied = [r for r in results if r.status == 'applied']
     # The others need packages that are not among those of the tests.
-    assert len(applied) >= 31
+    assert len(applied) >= 30
     assert all(0 < r.written <= r.planned for r in applied)
