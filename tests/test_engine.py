@@ -11,6 +11,7 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from mmengine.runner._flexible_runner import FlexibleRunner
+from stacks import since_torch
 from torch import nn
 from toy import (
     ToyModel,
@@ -69,12 +70,14 @@ def test_iter_based_training(work_dir, plain):
     assert_starts_alike(run(work_dir, train_cfg=loop), plain)
 
 
+@since_torch('2.0')
 def test_compiled_training_steps(work_dir, plain):
     runner = run(work_dir, compile=dict(backend='aot_eager'))
     assert_starts_alike(runner, plain)
     assert hasattr(runner.model.train_step, '_torchdynamo_orig_callable')
 
 
+@since_torch('2.0')
 def test_mixed_precision(work_dir, plain, monkeypatch):
     """bfloat16 on the CPU, where MMEngine's wrapper does not want to be."""
     module = AmpOptimWrapper.__init__.__globals__
@@ -171,6 +174,7 @@ class Normed(BaseModel):
         return dict(loss=nn.functional.cross_entropy(scores, labels))
 
 
+@since_torch('2.1')
 def test_a_computed_weight_ends_the_run(work_dir):
     rule = dict(path='odd', init_cfg=dict(type='Constant', val=1.0))
     with pytest.raises(RuleError, match='odd.weight is computed from other'):
@@ -178,6 +182,7 @@ def test_a_computed_weight_ends_the_run(work_dir):
     assert not list(work_dir.rglob('init_report.json'))
 
 
+@since_torch('2.1')
 def test_what_a_weight_is_computed_from_can_be_written(work_dir):
     gain = 'odd.parametrizations.weight.original0'
     rule = dict(path=gain, init_cfg=dict(type='Constant', val=2.0))

@@ -235,6 +235,7 @@ def test_all_that_does_not_fit_comes_in_one_error():
     assert 'rule 0' in str(info.value) and 'rule 1' in str(info.value)
 
 
+@since_torch('2.0')
 def test_parameters_without_memory_are_refused_by_name():
     with torch.device('meta'):
         model = ToyModel()
