@@ -16,6 +16,7 @@ import torch
 import torch.nn as nn
 from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS, init_default_scope
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner import load_checkpoint
 from mmengine.utils import digit_version
 
@@ -24,6 +25,7 @@ from .loading import loaded_names
 
 _ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 _NOT_ONLY = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
+_ALLOWED = 'get_torch_safe_globals'
 # What MMEngine's checkpoints hold beside tensors and plain data: a history of
 # what was logged. Nothing here needs it.
 _NOT_NEEDED = (
@@ -217,6 +219,11 @@ def _weights_only() -> Iterator[None]:
     before = {key: os.environ.get(key) for key in (_ONLY, _NOT_ONLY)}
     os.environ.pop(_NOT_ONLY, None)
     os.environ[_ONLY] = '1'
+    # onedl-mmengine allows `getattr` and others to be called. Of its list and
+    # of ours, torch would take either entry for a name.
+    allowed = getattr(mmengine_checkpoint, _ALLOWED, None)
+    if allowed is not None:
+        setattr(mmengine_checkpoint, _ALLOWED, list)
     try:
         if digit_version(torch.__version__) < digit_version('2.6.0'):
             yield
@@ -225,6 +232,8 @@ def _weights_only() -> Iterator[None]:
             with torch.serialization.safe_globals(nothings):
                 yield
     finally:
+        if allowed is not None:
+            setattr(mmengine_checkpoint, _ALLOWED, allowed)
         for key, value in before.items():
             os.environ.pop(key, None)
             if value is not None:

@@ -7,6 +7,7 @@ import statistics
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn as nn
@@ -15,11 +16,12 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import load_checkpoint
 from stacks import since_torch
 from toy import SE_ZERO, ToyModel, build_runner, pretrained, report_of
 
 from mmpartinit import InitReport
-from mmpartinit.look import look, read_config
+from mmpartinit.look import _Nothing, _weights_only, look, read_config
 from mmpartinit.planning import plan_config
 
 ROOT = Path(__file__).parents[1]
@@ -225,6 +227,23 @@ def test_checkpoints_are_read_without_running_them(toy, way):
     )
     assert 'holds more than tensors' in said(done)
     assert not (folder / 'intruder').exists()
+
+
+class Getter:
+    """A call of `getattr`, which onedl-mmengine would let happen."""
+
+    def __reduce__(self):
+        return getattr, (np.ndarray, 'sum')
+
+
+@since_torch('2.6')
+def test_no_function_that_a_checkpoint_names_is_called(tmp_path):
+    path = str(tmp_path / 'calls.pth')
+    torch.save(dict(state_dict={}, x=Getter()), path)
+    assert torch.load(path, weights_only=False)['x'] is np.ndarray.sum
+    with _weights_only():
+        read = load_checkpoint(nn.Module(), path)
+    assert type(read['x']) is _Nothing
 
 
 @since_torch('2.6')  # before, weights_only allows nothing more
