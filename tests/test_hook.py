@@ -162,7 +162,7 @@ def test_iteration_based_training(work_dir):
     assert is_initialised(start_of(runner))
 
 
-@since_mmengine('0.9')  # 0.8.0 stops at load_from
+@since_mmengine('0.10.2')  # before, it stops at load_from
 def test_flexible_runner(work_dir, tmp_path):
     state = pretrained(tmp_path / 'weights.pth')
     everything = dict(
