@@ -65,6 +65,7 @@ def test_a_new_block_needs_a_test(page):
     assert len(page.blocks('python')) == PYTHON.get(page.name, 0)
 
 
+@pytest.mark.needs_mmdet
 @pages('README')
 def test_the_config_of_the_readme_fits_a_resnet_with_context_blocks(page):
     from mmdet.models import ResNet
@@ -122,6 +123,7 @@ def test_what_to_write_for_what_you_have(page, monkeypatch):
             assert WEIGHT_INITIALIZERS.get(kind), kind
 
 
+@pytest.mark.needs_mmdet
 @pytest.mark.parametrize(
     'name', ['SwinTransformer', 'PyramidVisionTransformer']
 )
@@ -135,6 +137,7 @@ def test_backbones_that_refuse_a_list(name):
         backbone.init_weights()
 
 
+@pytest.mark.needs_mmdet
 @pages('README', 'faq')
 def test_a_list_is_enough_on_a_plain_backbone(page, tmp_path):
     """Where they say that MMEngine alone will do, it does."""
@@ -226,6 +229,7 @@ def test_a_page_that_is_one_program(page, tmp_path, monkeypatch, capsys):
         assert names['finished']['step'] == 3
 
 
+@pytest.mark.needs_mmdet
 @pages('why')
 def test_what_is_said_of_mmengine_is_so(page):
     """The blocks hold their own asserts."""
@@ -298,6 +302,7 @@ def test_rules_instead_of_init_weights(page):
     assert model['neck'].adapter.up.weight.eq(0).all()
 
 
+@pytest.mark.needs_mmdet
 @pages('quickstart')
 def test_the_path_of_the_quick_start(page, tmp_path, monkeypatch, capsys):
     """With a stand-in for the checkpoint that cannot be downloaded here."""

@@ -87,6 +87,7 @@ def test_two_checkpoints(page, weights):
         assert same(value, (a if 'backbone' in name else b)[name]), name
 
 
+@pytest.mark.needs_mmdet
 @recipes
 def test_a_head_anew(page):
     from mmdet.models import RetinaHead
@@ -110,6 +111,7 @@ def test_a_second_branch(page):
         assert same(model['backbone_depth'].state_dict()[name], value), name
 
 
+@pytest.mark.needs_mmdet
 @recipes
 def test_five_channels(page, weights):
     from mmdet.models import ResNet
@@ -124,6 +126,7 @@ def test_five_channels(page, weights):
     assert same(backbone.bn1.weight, state['bn1.weight'])
 
 
+@pytest.mark.needs_mmdet
 @recipes
 def test_five_channels_of_swin(page, weights):
     from mmdet.models import SwinTransformer
@@ -147,6 +150,7 @@ def test_a_block_that_changes_nothing(page):
     assert model['neck']['mix'](x).equal(x)
 
 
+@pytest.mark.needs_mmdet
 @recipes
 def test_a_stage_from_scratch(page):
     from mmdet.models import ResNet
