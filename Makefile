@@ -53,9 +53,8 @@ bench: $(VENV)/.bench-ready
 DOCS := $(BIN)/sphinx-build -q -E -W --keep-going -n -c docs
 docs: $(VENV)/.docs-ready
 	$(DOCS) docs/en docs/_build/en
-	@if [ -e docs/zh_cn/index.md ]; then \
-	set -x; $(DOCS) -D language=zh_CN docs/zh_cn docs/_build/zh_cn; fi
-	@echo 'docs/_build/en/index.html'
+	$(DOCS) -D language=zh_CN docs/zh_cn docs/_build/zh_cn
+	@echo 'docs/_build/en/index.html docs/_build/zh_cn/index.html'
 
 lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .

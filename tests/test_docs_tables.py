@@ -1,6 +1,7 @@
 """What the tables of the pages say is so, in each language."""
 
 import inspect
+import json
 import re
 
 import mmengine.model
@@ -165,3 +166,20 @@ def test_the_example_has_every_finding_that_one_process_can_have(page):
     shown = set(re.findall(r'\[([a-z-]+)\]', page.blocks('text')[1]))
     plans = {'rule', 'no-hook', 'several-hooks', 'no-weights', 'resume'}
     assert shown == told - plans - {'ranks-differed'}
+
+
+@pages('benchmarks')
+def test_ratios_on_the_page_are_those_that_were_saved(page):
+    saved = json.loads(
+        (ROOT / 'tests' / 'benchmarks' / 'table.json').read_text()
+    )
+    numbers = [
+        [
+            f'{row["ratio"]:.2f}',
+            f'{row["runs"][0]:.2f}–{row["runs"][-1]:.2f}',
+            '–' if row['limit'] is None else f'{row["limit"]}',
+            f'{row["ours"]:.1f} / {row["peer"]:.1f} {row["unit"]}',
+        ]
+        for row in saved['rows']
+    ]
+    assert [row[2:] for row in page.rows() if len(row) == 6] == numbers

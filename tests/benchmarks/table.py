@@ -50,7 +50,7 @@ def draw(table: dict, path: Path) -> None:
 
     rows = table['rows']
     figure = Figure(figsize=(7.2, 0.55 * len(rows) + 0.9))
-    axes = figure.add_axes([0.5, 0.13, 0.47, 0.8])
+    axes = figure.add_axes([0.5, 0.08, 0.47, 0.9])
     for place, row in enumerate(rows):
         runs, limit = row['runs'], row['limit']
         met = limit is None or row['ratio'] <= limit
@@ -66,10 +66,10 @@ def draw(table: dict, path: Path) -> None:
         )
         axes.annotate(
             f'{row["ratio"]:.2f}',
-            (max(runs), place),
-            (7, 0),
+            (row['ratio'], place),
+            (0, 6),
             textcoords='offset points',
-            va='center',
+            ha='center',
             fontsize=8,
         )
         if limit is not None:
