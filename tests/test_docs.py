@@ -36,8 +36,6 @@ def test_links_and_images_lead_somewhere(page):
 
 @pytest.mark.parametrize('language', list(PAGES))
 def test_the_index_names_every_page(language):
-    if not PAGES[language]:
-        pytest.skip('no pages yet')
     index = page('index', language)
     listed = ' '.join(index.blocks('{toctree}')).split()
     names = {p.name for p in PAGES[language]} - {'README', 'index'}
@@ -72,7 +70,6 @@ def in_english(chinese):
     return found[0]
 
 
-@pytest.mark.skipif(not CHINESE, reason='no Chinese pages yet')
 def test_there_is_every_page():
     assert {p.name for p in CHINESE} == {p.name for p in PAGES['en']}
 
