@@ -25,6 +25,7 @@ TOOLS = ('setuptools<81', 'wheel')  # mmengine imports pkg_resources
         ('3.8', '1.13.1', 'mmengine==0.8.0'),
         ('3.9', '2.1.2', 'mmengine==0.9.1'),
         ('3.10', '2.1.2', 'mmengine==0.10.0'),
+        ('3.11', '2.13.0', 'onedl-mmengine==0.10.12'),
         ('3.12', '2.13.0', 'mmengine==0.10.7'),
         ('3.13', '2.13.0', 'onedl-mmengine==0.10.12'),
     ],
@@ -38,7 +39,9 @@ def core(session, torch, mmengine):
     session.install(*TOOLS)
     session.install(f'torch=={torch}', mmengine, *older)
     session.install('-e', f'.[{extra},demo,test]', *older)
-    session.run('python', '-m', 'pytest', '-m', CORE, *session.posargs)
+    # FSDP of PyTorch 2.1 stops without CUDA.
+    alone = ['--ignore', 'tests/test_parallel.py'] if older else []
+    session.run('python', '-m', 'pytest', '-m', CORE, *alone, *session.posargs)
 
 
 @nox.session(python='3.10')

@@ -10,6 +10,7 @@ import torch
 import torch.nn as nn
 from mmengine.registry import HOOKS
 from pages import ROOT, codes
+from stacks import since_torch
 from test_docs_code import pages
 from toy import same
 
@@ -96,6 +97,7 @@ def test_keys_and_defaults_are_those_that_there_are(page):
         assert default == [repr(getattr(plain, key))]
 
 
+@since_torch('2.1')  # which the page's example imports from
 @pages('config')
 def test_errors_are_what_the_tables_say(page):
     """Each in the phase that its table is about."""
