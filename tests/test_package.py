@@ -186,12 +186,14 @@ def clean(tmp_path):
     links.mkdir()
     for entry in Path(sysconfig.get_path('purelib')).iterdir():
         ours = entry.name.startswith(('mmpartinit', '__editable__'))
-        if not ours and entry.suffix != '.pth':
+        if not ours and entry.name != 'easy-install.pth':
             (links / entry.name).symlink_to(entry)
     folder = tmp_path / 'venv'
     run(sys.executable, '-m', 'venv', '--without-pip', folder)
     (packages,) = folder.glob('lib/python*/site-packages')
-    (packages / 'links.pth').write_text(f'{links}\n')
+    # With its .pth files: setuptools' one has distutils for Python 3.12.
+    line = f'import site; site.addsitedir({str(links)!r})\n'
+    (packages / 'links.pth').write_text(line)
     return folder
 
 
