@@ -4,7 +4,6 @@ Each function looks for one kind of finding; ``docs/en/report.md`` explains
 every code.
 """
 
-from itertools import groupby
 from typing import Collection, Dict, Iterable, List, Optional, Sequence, Set
 
 import torch.nn as nn
@@ -27,19 +26,20 @@ def uncovered(
     slots: Sequence[Slot], covered: Set[int], loaded: Set[int]
 ) -> List[Finding]:
     """New tensors that no rule covers, beside loaded ones."""
-    names: List[str] = []
-    for _, part in groupby(slots, lambda slot: slot.name.partition('.')[0]):
-        members = list(part)
-        left = [
-            slot.name
-            for slot in members
-            if id(slot.tensor) not in loaded
-            and id(slot.tensor) not in covered
-            # Many checkpoints lack these counters, and MMEngine never minds.
-            and slot.key != 'num_batches_tracked'
-        ]
-        if left and any(id(slot.tensor) in loaded for slot in members):
-            names += left
+    parts = {
+        slot.name.partition('.')[0]
+        for slot in slots
+        if id(slot.tensor) in loaded
+    }
+    names = [
+        slot.name
+        for slot in slots
+        if id(slot.tensor) not in loaded
+        and id(slot.tensor) not in covered
+        # Many checkpoints lack these counters, and MMEngine never minds.
+        and slot.key != 'num_batches_tracked'
+        and slot.name.partition('.')[0] in parts
+    ]
     if not names:
         return []
     return [

@@ -64,9 +64,10 @@ class ModelTree:
         numbers = range(len(self.paths))
         self.index: Dict[str, int] = dict(zip(self.paths, numbers))
         # A module that hangs in several places counts as the first of them.
-        self._first: Dict[int, int] = dict(
-            zip(map(id, reversed(self.nodes)), reversed(numbers))
-        )
+        self._first: Dict[int, int] = {}
+        if len(set(map(id, self.nodes))) < len(self.nodes):
+            for node, number in zip(self.nodes, numbers):
+                self._first.setdefault(id(node), number)
         self._by_name: Dict[str, List[int]] = {}
         self._found: Dict[Tuple[str, ...], List[int]] = {}
 
@@ -124,7 +125,7 @@ class ModelTree:
 
     def first(self, number: int) -> int:
         """The first place of a node that hangs in several."""
-        return self._first[id(self.nodes[number])]
+        return self._first.get(id(self.nodes[number]), number)
 
     def slots_under(self, number: int) -> List[Slot]:
         """Entries of the state dict at and under a node."""

@@ -39,14 +39,16 @@ def growth():
     rules = tree_rules(4, 9)
     subjects = {}
     for size in sizes:
-        model = tree(size)
-        names = {name for name in model.state_dict() if 'adapter' not in name}
-        subjects[size] = model, names
+        # As many modules for each size, in models of their own: one model
+        # again and again would stay in the processor's cache, as no model
+        # of a user's does, who plans once.
+        models = [tree(size) for _ in range(sizes[-1] // size)]
+        names = [n for n in models[0].state_dict() if 'adapter' not in n]
+        subjects[size] = models, names
 
     def plan(size):
-        model, names = subjects[size]
-        # As many modules for each size.
-        for _ in range(sizes[-1] // size):
+        models, names = subjects[size]
+        for model in models:
             plan_init(model, rules, loaded=names)
 
     spent = {size: [] for size in sizes}
