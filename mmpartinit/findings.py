@@ -14,7 +14,7 @@ from .masters import is_optimized
 from .matching import Match
 from .report import Finding, group_names
 from .rules import Rule, nearest
-from .tree import Slot
+from .tree import ModelTree, Slot
 
 
 def _finding(level: str, code: str, text: str, names: List[str]) -> Finding:
@@ -23,23 +23,29 @@ def _finding(level: str, code: str, text: str, names: List[str]) -> Finding:
 
 
 def uncovered(
-    slots: Sequence[Slot], covered: Set[int], loaded: Set[int]
+    tree: ModelTree, covered: Set[int], loaded: Set[int]
 ) -> List[Finding]:
-    """New tensors that no rule covers, beside loaded ones."""
-    parts = {
-        slot.name.partition('.')[0]
-        for slot in slots
-        if id(slot.tensor) in loaded
-    }
-    names = [
+    """New tensors that no rule covers, in parts of the model (``backbone``)
+    that hold loaded ones.
+    """
+    new = [
         slot.name
-        for slot in slots
+        for slot in tree.slots
         if id(slot.tensor) not in loaded
         and id(slot.tensor) not in covered
         # Many checkpoints lack these counters, and MMEngine never minds.
         and slot.key != 'num_batches_tracked'
-        and slot.name.partition('.')[0] in parts
     ]
+    parts = [name.partition('.')[0] for name in new]
+    beside = {
+        part
+        for part in set(parts).intersection(tree.index)
+        if any(
+            id(slot.tensor) in loaded
+            for slot in tree.slots_under(tree.index[part])
+        )
+    }
+    names = [name for name, part in zip(new, parts) if part in beside]
     if not names:
         return []
     return [

@@ -221,7 +221,7 @@ def _plan(
         for match in matches
         for slot in [*match.new, *match.kept]
     }
-    findings = uncovered(tree.slots, covered, ids)
+    findings = uncovered(tree, covered, ids)
     for rule in sound:
         findings += nothing_to_do(rule, by_rule[rule])
         findings += unused_layers(rule, by_rule[rule])
