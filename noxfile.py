@@ -15,7 +15,8 @@ CORE = ' and '.join(
     f'not needs_{name}'
     for name in ('mmdet', 'deepspeed', 'mmpretrain', 'mmseg')
 )
-TOOLS = ('setuptools<81', 'wheel')  # mmengine imports pkg_resources
+# mmengine imports pkg_resources; what an old Python brings cannot build us.
+TOOLS = ('setuptools>=61,<81', 'wheel')
 
 
 @nox.session
