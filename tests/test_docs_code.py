@@ -355,3 +355,18 @@ def test_the_demo_prints_what_the_quick_start_shows(page):
         return [re.sub(r'[\d.]+', '#', re.sub(' +', ' ', x)) for x in lines]
 
     assert form(shown)[1:] == form(capture.get())
+
+
+@pages('faq')
+def test_a_hook_that_is_not_imported(page):
+    """MMEngine's error is the one that the page explains."""
+    (told,) = re.findall(r'^## .*`(.* is not in the .*)`', page.text, re.M)
+    build = "HOOKS.build(dict(type='CustomModuleInitHook'))"
+    done = subprocess.run(
+        [sys.executable, '-c', f'from mmengine.registry import *\n{build}'],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    beginning, end = told.split('...')
+    assert re.search(f'{beginning}.*{end}', done.stderr), done.stderr
