@@ -4,6 +4,12 @@ Importing the package registers :class:`CustomModuleInitHook` in MMEngine's
 ``HOOKS`` and the initializers ``AdaptedPretrained``, ``Apply``, ``Identity``,
 ``InitWeights``, ``Orthogonal`` and ``ResetParameters`` in its
 ``WEIGHT_INITIALIZERS``.
+
+From a config to a weight, in the order in which it happens: ``hook`` hands the
+rules to ``rules`` (what they say), and when training starts those, the model
+and what ``loading`` has recorded to ``plan``. It asks ``matching`` (which
+modules a rule means, by ``paths`` and ``tree``) and ``checks`` (what cannot
+be), lets ``writing`` write, and tells in a ``report`` what was done.
 """
 
 try:
@@ -19,6 +25,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 from .adapted import AdaptedPretrained
+from .errors import RuleError
 from .hook import CustomModuleInitHook
 from .initializers import (
     Apply,
@@ -30,7 +37,6 @@ from .initializers import (
 from .loading import record_loads
 from .plan import InitPlan, init_modules, plan_init
 from .report import InitReport
-from .rules import RuleError
 from .seeding import module_seed
 from .version import __version__
 

@@ -13,8 +13,9 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from .initializers import CONVOLUTIONS
+
 _MODES = ('repeat', 'mean', 'zero')
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -196,7 +197,7 @@ def _check_adaptable(
     tensor: Tensor,
     channels: Union[str, Sequence[int]],
 ) -> None:
-    layers = (*_CONVOLUTIONS, nn.Linear)
+    layers = (*CONVOLUTIONS, nn.Linear)
     inputs_only = (
         value.dim() == tensor.dim()
         and value.shape[:1] == tensor.shape[:1]

@@ -6,11 +6,12 @@ new weights are seen next to the pretrained ones of the same part.
 """
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from .report import InitReport, TensorRecord
+from .records import TensorRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,11 +48,11 @@ class Part(NamedTuple):
     tensors: List[TensorRecord]
 
 
-def draw_report(report: InitReport) -> 'Figure':
+def draw_report(records: Sequence[TensorRecord]) -> 'Figure':
     """Draw a report.
 
     Args:
-        report (InitReport): What was done.
+        records (Sequence[TensorRecord]): Its tensors.
 
     Returns:
         Figure: A figure of matplotlib, of a column's width; apart from
@@ -60,7 +61,7 @@ def draw_report(report: InitReport) -> 'Figure':
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    tensors = [t for t in report.tensors if not _is_counter(t)]
+    tensors = [t for t in records if not _is_counter(t)]
     parts = model_parts(tensors, _MOST_ROWS)
     height = 0.64 + 0.3 * len(parts)
     figure = Figure(figsize=(_WIDTH, height), dpi=_DPI)
@@ -182,9 +183,7 @@ def _draw_shares(axes: 'Axes', parts: List[Part]) -> None:
     for origin, look in _LOOKS.items():
         share = np.array(
             [
-                100
-                * sum(t.origin == origin for t in part.tensors)
-                / len(part.tensors)
+                100 * np.mean([t.origin == origin for t in part.tensors])
                 for part in parts
             ]
         )
@@ -267,9 +266,7 @@ def _plain(axes: 'Axes', parts: List[Part]) -> None:
 def _draw_legend(figure: 'Figure', tensors: List[TensorRecord]) -> None:
     from matplotlib.lines import Line2D
 
-    counts = {
-        origin: sum(t.origin == origin for t in tensors) for origin in _LOOKS
-    }
+    counts = Counter(tensor.origin for tensor in tensors)
     marks = [
         Line2D(
             [],

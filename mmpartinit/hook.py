@@ -1,20 +1,24 @@
-"""The hook: when to plan and apply in a Runner's life."""
+"""The hook: when to plan and apply in a Runner's life.
+
+The only room that knows a Runner. What a rule means is in ``plan.py``.
+"""
 
 import os.path as osp
 from dataclasses import replace
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import Tensor
 
+from .errors import RuleError
 from .figure import as_image, draw_report, save_image
 from .loading import loaded_names
-from .parallel import on_all_ranks
 from .plan import run_rules
+from .processes.ranks import on_all_ranks
 from .report import InitReport
-from .rules import RuleError, parse_rules
+from .rules import one_seed, parse_rules
 
 
 @HOOKS.register_module()
@@ -32,9 +36,9 @@ class CustomModuleInitHook(Hook):
             (str), ``overwrite`` (bool, False), ``optional`` (bool, False).
         seed (int, optional): What new values are drawn from, together with
             each module's path. Defaults to None, the runner's seed.
-        report (bool): Whether to write ``init_report.json`` and
-            ``init_report.png`` into the run's log folder, and to give the
-            figure to the runner's visualizer. Defaults to True.
+        report (bool): Whether ``init_report.json`` and ``init_report.png`` go
+            to the run's log folder, and the figure to the runner's visualizer.
+            Defaults to True.
 
     Attributes:
         report (InitReport, optional): What was done; None before that.
@@ -45,17 +49,10 @@ class CustomModuleInitHook(Hook):
 
     Examples:
         >>> custom_imports = dict(imports=['mmpartinit'])
-        >>> custom_hooks = [
-        ...     dict(
-        ...         type='CustomModuleInitHook',
-        ...         modules=[
-        ...             dict(
-        ...                 path='backbone.layer{3,4}.*.se',
-        ...                 init_cfg=dict(type='Kaiming', layer='Conv2d'),
-        ...             )
-        ...         ],
-        ...     )
-        ... ]
+        >>> rule = dict(
+        ...     path='backbone.layer{3,4}.*.se',
+        ...     init_cfg=dict(type='Kaiming', layer='Conv2d'))
+        >>> custom_hooks = [dict(type='CustomModuleInitHook', modules=[rule])]
     """
 
     # Before the hooks that copy the model when training starts, such as
@@ -86,16 +83,14 @@ class CustomModuleInitHook(Hook):
         kind = CustomModuleInitHook
         hooks = [hook for hook in runner.hooks if isinstance(hook, kind)]
         rules = [rule for hook in hooks for rule in hook.rules]
-        seeds = {hook.seed for hook in hooks}
-        if len(seeds) > 1:
-            raise RuleError(different_seeds(seeds))
+        seed = one_seed(hook.seed for hook in hooks)
         with on_all_ranks():
             loaded, optimized = loaded_names(runner.model), _optimized(runner)
         report = run_rules(
             runner.model,
             [replace(rule, index=i) for i, rule in enumerate(rules)],
             loaded,
-            runner.seed if self.seed is None else self.seed,
+            runner.seed if seed is None else seed,
             optimized,
         )
         for hook in hooks:
@@ -110,21 +105,11 @@ class CustomModuleInitHook(Hook):
             return
         path = osp.join(runner.log_dir, 'init_report')
         self.report.save(f'{path}.json')
-        image = as_image(draw_report(self.report))
+        image = as_image(draw_report(self.report.tensors))
         save_image(image, f'{path}.png')
         runner.visualizer.add_image('init_report', image, step=0)
-        runner.logger.info(
-            f'The origin of each tensor: {path}.json, and as a figure: '
-            f'{path}.png'
-        )
-
-
-def different_seeds(seeds: Iterable[Optional[int]]) -> str:
-    """What is wrong with hooks that do not have the same seed."""
-    return (
-        'the hooks act as one, so they must have the same `seed`, not '
-        f'{", ".join(map(str, seeds))}'
-    )
+        told = f'{path}.json, and as a figure: {path}.png'
+        runner.logger.info(f'The origin of each tensor: {told}')
 
 
 def _optimized(runner) -> List[Tensor]:

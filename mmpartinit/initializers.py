@@ -11,7 +11,7 @@ from mmengine.model import BaseInit, BaseModule, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
 from mmengine.utils import get_object_from_string
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -62,7 +62,7 @@ class InitWeights:
 
     def __call__(self, module: nn.Module) -> None:
         """Call the module's ``init_weights()``."""
-        if not callable(getattr(module, 'init_weights', None)):
+        if not has_init_weights(module):
             raise TypeError(
                 "InitWeights calls the module's own init_weights(), and "
                 f'{type(module).__name__} has none; give it an init_cfg that '
@@ -157,7 +157,7 @@ class Identity(_LayerInit):
         obstacle = no_identity(module)
         if obstacle:
             raise ValueError(f'{type(module).__name__} {obstacle}')
-        if isinstance(module, _CONVOLUTIONS):
+        if isinstance(module, CONVOLUTIONS):
             nn.init.dirac_(module.weight, groups=module.groups)
         else:
             nn.init.eye_(module.weight)
@@ -188,10 +188,15 @@ class ResetParameters(_LayerInit):
         return type(self).__name__
 
 
+def has_init_weights(module: nn.Module) -> bool:
+    """Whether a module says itself how it starts."""
+    return callable(getattr(module, 'init_weights', None))
+
+
 def no_identity(module: nn.Module) -> str:
     """Why a module with a weight cannot be the identity; '' if it can."""
     shape = tuple(module.weight.shape)
-    if isinstance(module, _CONVOLUTIONS):
+    if isinstance(module, CONVOLUTIONS):
         # With padding='same', or by hand what that amounts to.
         same = tuple(
             dilation * (size - 1) // 2

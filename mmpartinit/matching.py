@@ -6,9 +6,10 @@ from typing import Dict, List, Optional, Set, Tuple, Union
 
 import torch.nn as nn
 
+from .init_cfg import reached
 from .rules import Rule
+from .tensors import has_memory
 from .tree import ModelTree, Slot
-from .watch import has_memory
 
 
 class BareParameter(nn.Module):
@@ -65,6 +66,27 @@ class Match:
             for slot in self.new
         }
         return {name: source for name, source in pairs.items() if source}
+
+    def would_write(self) -> List[Slot]:
+        """New tensors that the rule writes, or may write where only running
+        an initializer tells (``Apply``, ``InitWeights``, ``Pretrained``,
+        ``override`` and users' own).
+        """
+        if self.rule.copy_from is not None:
+            copies = self.copies
+            return [slot for slot in self.new if slot.name in copies]
+        known = set()
+        target = self.target
+        for item in self.rule.init_cfg:
+            modules = reached(item, target)
+            if modules is None:
+                return list(self.new)
+            for module in modules:
+                known.update(
+                    id(getattr(module, key, None))
+                    for key in ('weight', 'bias')
+                )
+        return [slot for slot in self.new if id(slot.tensor) in known]
 
 
 def match_rules(

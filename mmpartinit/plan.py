@@ -1,10 +1,10 @@
 """From rules to a plan, and from the plan to weights.
 
-:func:`plan_init` works out what each rule would write and only reads the
-model; :meth:`InitPlan.apply` carries the plan out.
+:func:`make_plan` works out what each rule would write and only reads the
+model; :meth:`InitPlan.apply` carries the plan out. The hook, the command and
+the functions for other trainers all take these two steps.
 """
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import (
     Any,
@@ -18,29 +18,19 @@ from typing import (
 )
 
 import torch.nn as nn
-from mmengine.dist import get_world_size
 from torch import Tensor
 
+from . import findings as find
 from .checks import check_matches
-from .findings import (
-    differed,
-    never_trained,
-    not_copied,
-    not_written,
-    nothing_to_do,
-    overwritten,
-    rewritten,
-    uncovered,
-    unused_layers,
-)
+from .describe import add_scales, rule_records, shape_of, tensor_records
+from .errors import RuleError
 from .matching import Match, loaded_ids, match_rules
-from .parallel import on_all_ranks, share, together
-from .preview import describe, preview, shape_of
-from .report import Finding, InitReport
-from .rules import Rule, RuleError, parse_rules
-from .scales import add_scales
+from .processes.ranks import check_alike, on_all_ranks, share
+from .records import Finding
+from .report import InitReport
+from .rules import Rule, parse_rules
 from .tree import ModelTree
-from .writing import write_matches
+from .writing import Outcome, write_matches
 
 
 @dataclass
@@ -69,9 +59,19 @@ class InitPlan:
 
         Returns:
             InitReport: Origin ``'rule'`` for what rules would write, without
-            values, and problems as findings of level ``'error'``.
+            values, and problems as findings of level ``'error'``. Where only
+            running an initializer tells what it writes (``Apply``,
+            ``InitWeights``, ``Pretrained``, ``override`` and users' own), all
+            that it may write is taken for it.
         """
-        return preview(self)
+        expected = Outcome()
+        for match in self.matches:
+            for slot in match.would_write():
+                expected.add(slot.tensor, [match.rule.index])
+        report = self._report(None, expected)
+        errors = [Finding('error', 'rule', text, []) for text in self.problems]
+        report.findings[:0] = errors
+        return report
 
     def apply(
         self, seed: int = 0, optimized: Optional[Iterable[Tensor]] = None
@@ -96,29 +96,49 @@ class InitPlan:
                 finite, if it replaced parameters instead of writing into
                 them, or if its initializer failed.
         """
-        if self.problems:
-            raise RuleError.of(self.problems)
-        slots, shards = self.tree.slots, self.tree.shards
-        self._compare()
-        with self.tree.bare():
-            outcome = write_matches(self.matches, slots, seed, shards)
-            written = outcome.written
-            report = describe(self, seed, outcome)
-            report.findings += [
-                *not_written(self.matches, written),
-                *not_copied(self.matches),
-                *rewritten(slots, written),
-                *overwritten(slots, written, self.loaded),
-                *differed(slots, outcome.differed),
-                *never_trained(slots, written, optimized),
-            ]
-        add_scales(report, self.tree)
+        self.raise_problems()
+        check_alike(self._acts)
+        tree = self.tree
+        with tree.bare():
+            outcome = write_matches(
+                self.matches, tree.slots, seed, tree.shards
+            )
+            report = self._report(seed, outcome, optimized)
+        add_scales(report.tensors, tree)
         return report
 
-    def _compare(self) -> None:
-        """See to it that all ranks have planned the same."""
-        if get_world_size() == 1:
-            return
+    def raise_problems(self) -> None:
+        """Raise a RuleError with all that is wrong, if there is anything."""
+        if self.problems:
+            raise RuleError.of(self.problems)
+
+    def _report(
+        self,
+        seed: Optional[int],
+        outcome: Outcome,
+        optimized: Optional[Iterable[Tensor]] = None,
+    ) -> InitReport:
+        slots, written = self.tree.slots, outcome.written
+        findings = [
+            *self.findings,
+            *find.not_written(self.matches, written),
+            *find.not_copied(self.matches),
+            *find.rewritten(slots, written),
+            *find.overwritten(slots, written, self.loaded),
+            *find.differed(slots, outcome.differed),
+            *find.frozen(slots, written),
+        ]
+        if optimized is not None:
+            findings += find.not_optimized(slots, written, optimized)
+        return InitReport(
+            seed,
+            tensor_records(slots, self.loaded, self.matches, outcome),
+            rule_records(self.rules, self.matches, outcome),
+            findings,
+        )
+
+    def _acts(self) -> List[Any]:
+        """What has to be the same on all ranks."""
         forms = [
             (slot.name, slot.tensor.dtype, shape_of(slot.tensor))
             for slot in self.tree.slots
@@ -132,14 +152,44 @@ class InitPlan:
             )
             for match in self.matches
         ]
-        digest = hashlib.sha256(repr((forms, acts)).encode()).hexdigest()
-        digests = together(None, digest)
-        for rank, other in enumerate(digests):
-            if other != digests[0]:
-                raise RuleError(
-                    f'rank {rank} has another model than rank 0, other rules '
-                    'or other loaded tensors; they must be the same on all'
-                )
+        return [forms, acts]
+
+
+def make_plan(
+    model: nn.Module,
+    rules: Sequence[Rule],
+    loaded: Collection[str],
+    files: bool = True,
+) -> InitPlan:
+    """Work out what the rules would write, and all that is wrong with them.
+
+    Args:
+        model (nn.Module): The model, wrapped or not.
+        rules (Sequence[Rule]): The rules, parsed.
+        loaded (Collection[str]): Names of loaded tensors.
+        files (bool): Whether checkpoints that rules name must be there.
+            Defaults to True.
+
+    Returns:
+        InitPlan: What each rule would write and keep, and the problems.
+    """
+    tree = ModelTree(model)
+    with tree.bare():
+        ids = loaded_ids(tree.slots, set(loaded))
+        matches, problems = match_rules(tree, rules, ids)
+        by_rule: Dict[Rule, List[Match]] = {rule: [] for rule in rules}
+        for match in matches:
+            by_rule[match.rule].append(match)
+        findings = find.uncovered(tree, matches, ids)
+        for rule, members in by_rule.items():
+            wrong = check_matches(rule, members, files)
+            problems += wrong
+            if not wrong and (members or rule.optional):
+                findings += find.nothing_to_do(rule, members)
+                findings += find.unused_layers(rule, members)
+        if tree.shards.problem and any(match.new for match in matches):
+            problems.append(tree.shards.problem)
+    return InitPlan(tree, list(rules), matches, ids, findings, problems)
 
 
 def plan_init(
@@ -164,68 +214,9 @@ def plan_init(
         RuleError: With everything that is wrong with the rules, by themselves
             or on this model.
     """
-    return plan_rules(model, parse_rules(modules), loaded)
-
-
-def plan_rules(
-    model: nn.Module, rules: List[Rule], loaded: Collection[str]
-) -> InitPlan:
-    """:func:`plan_init` for rules that are parsed already."""
-    plan = survey(model, rules, loaded)
-    if plan.problems:
-        raise RuleError.of(plan.problems)
+    plan = make_plan(model, parse_rules(modules), loaded)
+    plan.raise_problems()
     return plan
-
-
-def survey(
-    model: nn.Module,
-    rules: List[Rule],
-    loaded: Collection[str],
-    files: bool = True,
-) -> InitPlan:
-    """Make a plan that holds what is wrong with it, to see all of it.
-
-    Args:
-        model (nn.Module): The model, wrapped or not.
-        rules (list[Rule]): The rules, parsed.
-        loaded (Collection[str]): Names of loaded tensors.
-        files (bool): Whether checkpoints that rules name must be there.
-            Defaults to True.
-
-    Returns:
-        InitPlan: What each rule would write and keep, and the problems.
-    """
-    tree = ModelTree(model)
-    with tree.bare():
-        return _plan(tree, rules, loaded, files)
-
-
-def _plan(
-    tree: ModelTree, rules: List[Rule], loaded: Collection[str], files: bool
-) -> InitPlan:
-    ids = loaded_ids(tree.slots, set(loaded))
-    matches, problems = match_rules(tree, rules, ids)
-    by_rule: Dict[Rule, List[Match]] = {rule: [] for rule in rules}
-    for match in matches:
-        by_rule[match.rule].append(match)
-    sound = []
-    for rule, members in by_rule.items():
-        found = check_matches(rule, members, files)
-        problems += found
-        if not found and (members or rule.optional):
-            sound.append(rule)
-    if tree.shards.problem and any(match.new for match in matches):
-        problems.append(tree.shards.problem)
-    covered = {
-        id(slot.tensor)
-        for match in matches
-        for slot in [*match.new, *match.kept]
-    }
-    findings = uncovered(tree, covered, ids)
-    for rule in sound:
-        findings += nothing_to_do(rule, by_rule[rule])
-        findings += unused_layers(rule, by_rule[rule])
-    return InitPlan(tree, rules, matches, ids, findings, problems)
 
 
 def init_modules(
@@ -270,7 +261,7 @@ def init_modules(
 
 def run_rules(
     model: nn.Module,
-    rules: List[Rule],
+    rules: Sequence[Rule],
     loaded: Collection[str],
     seed: int,
     optimized: Optional[Iterable[Tensor]] = None,
@@ -280,5 +271,6 @@ def run_rules(
     """
     loaded, seed = share((set(loaded), seed))
     with on_all_ranks():
-        plan = plan_rules(model, rules, loaded)
+        plan = make_plan(model, rules, loaded)
+        plan.raise_problems()
     return plan.apply(seed, optimized)

@@ -4,41 +4,50 @@ It is read in terminals and in log files, so there are no colours and no lines
 longer than asked for.
 """
 
+import re
 import textwrap
-from typing import List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Tuple
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .report import Finding, InitReport, RuleRecord, group_names
+from .records import Finding, RuleRecord
 
+_NUMBER = re.compile(r'(\d+)')
 _LEVELS = ('error', 'warning', 'note')
 _MOST_RULES = 12
 _MOST_GROUPS = 40
 
 
 def report_text(
-    report: InitReport, lines: Optional[int] = None, width: int = 100
+    rules: List[RuleRecord],
+    summary: str,
+    findings: List[Finding],
+    lines: Optional[int],
+    width: int,
 ) -> str:
     """Write a report as text.
 
     Args:
-        report (InitReport): What was done, or what would be.
+        rules (list[RuleRecord]): What was done, or what would be.
+        summary (str): Origins of the tensors, in a sentence.
+        findings (list[Finding]): What the user should see.
         lines (int, optional): Lines at most. Rules and findings that do not
-            fit are counted; errors and warnings come first. Defaults to None:
-            everything.
+            fit are counted; errors and warnings come first. None: everything.
         width (int): Characters in a line at most.
 
     Returns:
         str: The text, without a newline at its end.
     """
-    table = rules_table(report.rules, lines is not None, width)
-    text = [*table, *textwrap.wrap(report.summary(), width)]
-    findings = sorted(report.findings, key=lambda f: _LEVELS.index(f.level))
+    table = rules_table(rules, lines is not None, width)
+    text = [*table, *textwrap.wrap(summary, width)]
+    findings = sorted(findings, key=lambda f: _LEVELS.index(f.level))
     if lines is None:
         for finding in findings:
-            text += _heading(finding, width) + _groups(finding, _MOST_GROUPS)
+            text += _heading(finding, width) + group_names(
+                finding.names, _MOST_GROUPS
+            )
         return '\n'.join(text)
     return '\n'.join(text + _shortly(findings, lines - len(text), width))
 
@@ -115,17 +124,12 @@ def _numbers(rules: List[RuleRecord]) -> List[str]:
 
 def _heading(finding: Finding, width: int) -> List[str]:
     """A finding's level, code and sentence; not the names below it."""
-    sentence = finding.message.split(':\n')[0]
     return textwrap.wrap(
-        f'{finding.level} [{finding.code}] {sentence}',
+        f'{finding.level} [{finding.code}] {finding.message}',
         width,
         subsequent_indent='    ',
         break_on_hyphens=False,
     )
-
-
-def _groups(finding: Finding, most: int) -> List[str]:
-    return group_names(finding.names, most).splitlines() if most else []
 
 
 def _shortly(findings: List[Finding], room: int, width: int) -> List[str]:
@@ -143,9 +147,46 @@ def _shortly(findings: List[Finding], room: int, width: int) -> List[str]:
     spare = room - used - bool(left)
     text: List[str] = []
     for finding, heading in zip(findings[:shown], headings):
-        groups = _groups(finding, min(spare, 10))
+        groups = group_names(finding.names, min(spare, 10))
         spare -= len(groups)
         text += heading + groups
     if left:
         text.append(f'and {left} more findings')
     return text
+
+
+def group_names(names: Iterable[str], most: int) -> List[str]:
+    """Names of tensors in a few lines, alike ones on one.
+
+    ``layer1.0.se.fc1.weight`` and its like in other blocks become
+    ``layer*.*.se.fc1.{bias,weight} (24)``.
+
+    Args:
+        names (Iterable[str]): State-dict names.
+        most (int): Lines at most; the rest is counted on a last one.
+    """
+    if not most:
+        return []
+    leaves: Dict[str, List[str]] = {}
+    for name in names:
+        parent, _, leaf = name.rpartition('.')
+        leaves.setdefault(parent, []).append(leaf)
+    # Those that differ in their numbers only belong together.
+    groups: Dict[Tuple[str, ...], Dict[str, List[str]]] = {}
+    for parent in leaves:
+        pieces = _NUMBER.split(parent)
+        group = groups.setdefault(tuple(pieces[::2]), {})
+        group[parent] = pieces
+    lines = []
+    for group in groups.values():
+        columns = zip(*group.values())
+        stem = ''.join(c[0] if len(set(c)) == 1 else '*' for c in columns)
+        below = [leaf for parent in group for leaf in leaves[parent]]
+        unique = sorted(set(below))
+        tail = unique[0] if len(unique) == 1 else '{' + ','.join(unique) + '}'
+        count = f' ({len(below)})' if len(below) > 1 else ''
+        lines.append((f'{stem}.{tail}' if stem else tail) + count)
+    if len(lines) > most:
+        rest = len(lines) - most + 1
+        lines = lines[: most - 1] + [f'and {rest} more such groups']
+    return [f'  {line}' for line in lines]

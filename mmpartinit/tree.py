@@ -10,7 +10,7 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor
 
 from .paths import MAGIC, parse_pattern, segment_regex
-from .sharding import Shards
+from .processes.shards import Shards
 
 # Modules that torch puts around another one, by the name under which they
 # keep it: torch.compile, activation checkpointing, FSDP.
@@ -28,6 +28,13 @@ class Slot(NamedTuple):
     owner: nn.Module
     key: str
     tensor: Tensor
+
+    @property
+    def is_counter(self) -> bool:
+        """Whether it is batch norm's counter of batches, which many
+        checkpoints lack and nobody initializes.
+        """
+        return self.key == 'num_batches_tracked'
 
 
 class ModelTree:

@@ -4,17 +4,15 @@ from bisect import bisect_left, bisect_right, insort
 from functools import lru_cache
 from typing import Any, Callable, Dict, Iterable, List, Set, Tuple
 
-import torch
 import torch.nn as nn
 from torch import Tensor
-from torch.nn.parameter import is_lazy
 
 # The only way to see writes through `.data` and views, which leave version
 # counters alone. Not public API, but stable since torch 1.13.
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_SAMPLE = 1024
-_PLAIN = (Tensor, nn.Parameter)
+from .tensors import has_memory, same_values, sample
+
 Span = Tuple[int, int, int]
 
 
@@ -65,7 +63,7 @@ class WriteWatch(TorchDispatchMode):
         with self:
             action(module)
         for tensor, values in zip(sampled, before):
-            if self._follow(tensor) or not _equal(sample(tensor), values):
+            if self._follow(tensor) or not same_values(sample(tensor), values):
                 self._written.add(id(tensor))
         return self._written
 
@@ -117,21 +115,6 @@ def _written_arguments(func: Any) -> List[Tuple[int, str]]:
     ]
 
 
-def has_memory(tensor: Tensor) -> bool:
-    """Whether a tensor's elements lie at addresses of their own."""
-    return (
-        # Lazy ones have no size to ask for, and DTensors have only a part.
-        (type(tensor) in _PLAIN or not _is_special(tensor))
-        and tensor.layout is torch.strided
-        and not tensor.is_meta
-        and tensor.numel() > 0
-    )
-
-
-def _is_special(tensor: Tensor) -> bool:
-    return is_lazy(tensor) or hasattr(tensor, 'full_tensor')
-
-
 def _span(tensor: Tensor, key: int) -> Span:
     """First and last address, in bytes, that a tensor's elements lie at."""
     start = tensor.data_ptr()
@@ -142,17 +125,3 @@ def _span(tensor: Tensor, key: int) -> Span:
         for size, stride in zip(tensor.shape, tensor.stride())
     )
     return start, start + (last + 1) * tensor.element_size(), key
-
-
-def sample(tensor: Tensor) -> Tensor:
-    """Evenly spaced elements, at least 1,024 or all, as a view where the
-    tensor is contiguous.
-    """
-    flat = tensor.detach().reshape(-1)
-    return flat[:: max(1, tensor.numel() // _SAMPLE)]
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    """Whether values are the same, NaN being the same as NaN."""
-    same_form = a.shape == b.shape and a.dtype == b.dtype
-    return same_form and bool(((a == b) | ((a != a) & (b != b))).all())

@@ -1,40 +1,31 @@
-"""The only code that writes to a model.
+"""A plan carried out: :func:`write_matches` alone writes to a model.
 
-Protection does not depend on how an initializer writes. Loaded tensors are
-copied aside, the initializer does what it likes, the copies go back.
+Match by match, each from its own seed, the same on all ranks.
 """
 
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import (
-    Any,
-    Dict,
-    Iterable,
-    List,
-    Optional,
-    Sequence,
-    Set,
-    Tuple,
-    Union,
-)
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import torch
 import torch.nn as nn
 from torch import Tensor
 
-from .masters import write_masters
+from .errors import RuleError, some
 from .matching import Match
-from .moments import statistics
-from .parallel import in_line, on_all_ranks
-from .rules import InitItem, Rule, RuleError
+from .processes.masters import write_masters
+from .processes.ranks import in_line, on_all_ranks
+from .processes.shards import Shards
+from .protection import write_protected
+from .rules import Rule
 from .seeding import (
     cuda_devices,
     module_seed,
     random_state_kept,
     seed_everything,
 )
-from .sharding import Shards
+from .tensors import statistics
 from .tree import Slot
 from .watch import WriteWatch
 
@@ -55,6 +46,11 @@ class Outcome:
     written: Dict[int, List[int]] = field(default_factory=dict)
     statistics: Dict[int, List[Optional[float]]] = field(default_factory=dict)
     differed: Dict[int, None] = field(default_factory=dict)
+
+    def add(self, tensor: Tensor, rules: Sequence[int]) -> None:
+        """Note that rules wrote a tensor, one after the other."""
+        before = self.written.setdefault(id(tensor), [])
+        before += rules[before[-1:] == list(rules[:1]) :]
 
 
 def write_matches(
@@ -143,7 +139,7 @@ class _Writer:
     ) -> None:
         number = module_seed(self._seed, match.path, match.draw)
         seed_everything(number, self.devices)
-        found = _write_match(match, self._watch, self._slots)
+        found = write_protected(match, self._watch, self._slots)
         touched = self._touched.setdefault(match.rule, [set() for _ in found])
         for so_far, tensors in zip(touched, found):
             so_far |= tensors
@@ -155,8 +151,7 @@ class _Writer:
                 rules.append(match.rule.index)
 
     def _look_at(self, tensor: Tensor, rules: List[int]) -> None:
-        before = self.out.written.setdefault(id(tensor), [])
-        before += rules[before[-1:] == rules[:1] :]
+        self.out.add(tensor, rules)
         self.out.statistics[id(tensor)], finite = statistics(tensor)
         self._infinite.pop(id(tensor), None)
         # Not buffers: masks hold infinities on purpose.
@@ -167,11 +162,7 @@ class _Writer:
         """What is wrong with the outcome, a sentence each."""
         # Batch norm fills these in itself where a checkpoint lacks them, so
         # that writing them alone is no effect.
-        counters = {
-            id(slot.tensor)
-            for slot in self._slots
-            if slot.key == 'num_batches_tracked'
-        }
+        counters = {id(slot.tensor) for slot in self._slots if slot.is_counter}
         problems = [
             f'{rule}: {item} initialises nothing: it wrote none of the '
             f'{self._given[rule]} new tensors that it was given'
@@ -185,153 +176,6 @@ class _Writer:
             name = self._slots[self._number[tensor]].name
             bad.setdefault(rules[index], []).append(name)
         return problems + [
-            f'{rule} wrote values that are not finite: '
-            f'{", ".join(names[:5])}{" ..." if len(names) > 5 else ""}'
+            f'{rule} wrote values that are not finite: {some(names, 5)}'
             for rule, names in bad.items()
         ]
-
-
-def _write_match(
-    match: Match, watch: WriteWatch, slots: Sequence[Slot]
-) -> List[Set[int]]:
-    """Write one match, and see to it that nothing else was written."""
-    where = f'{match.rule} at {match.path or "the model"}'
-    try:
-        touched = _write(
-            match.target,
-            _actions(match),
-            match.new,
-            match.kept,
-            watch,
-        )
-    except Exception as error:
-        kind = '' if isinstance(error, RuleError) else type(error).__name__
-        text = f'{kind}: {error}' if kind else str(error)
-        raise RuleError(f'{where}: {text}') from error
-    under = {id(slot.tensor) for slot in [*match.new, *match.kept]}
-    outside = set().union(*touched) - under
-    if outside:
-        memory = {s.tensor.data_ptr() for s in [*match.new, *match.kept]}
-        names = [
-            slot.name
-            for slot in slots
-            if id(slot.tensor) in outside
-            and slot.tensor.data_ptr() not in memory
-        ]
-        if names:
-            raise RuleError(
-                f'{where}: its initializer also wrote {", ".join(names[:5])}, '
-                'outside of what the path names; name that by a path as well'
-            )
-    return touched
-
-
-class _Copy:
-    """Writes the values of other tensors; does not make them the same."""
-
-    is_mmengines = True
-
-    def __init__(self, match: Match) -> None:
-        self._match = match
-
-    def __call__(self, module: nn.Module) -> None:
-        copies = self._match.copies
-        for slot in self._match.new:
-            if slot.name in copies:
-                slot.tensor.data.copy_(copies[slot.name].tensor.data)
-
-
-def _actions(match: Match) -> Sequence[Union[InitItem, _Copy]]:
-    """What is called, one after the other, to write a match."""
-    return match.rule.init_cfg or (_Copy(match),)
-
-
-def _write(
-    target: nn.Module,
-    items: Sequence[Union[InitItem, '_Copy']],
-    new: Sequence[Slot],
-    kept: Sequence[Slot],
-    watch: WriteWatch,
-) -> List[Set[int]]:
-    """Let initializers write to a module, and to nothing but its new tensors.
-
-    Gives, for each initializer, ``id()`` of the tensors that it wrote, the
-    kept ones included.
-    """
-    structure = _Structure(target)
-    copies = _Copies(slot.tensor for slot in kept)
-    forms = [_form(slot.tensor) for slot in new]
-    tensors = [slot.tensor for slot in new]
-    written = []
-    try:
-        for item in items:
-            # MMEngine's own initializers never write behind torch's back.
-            sampled = () if item.is_mmengines else tensors
-            written.append(watch.run(item, target, sampled))
-    finally:
-        replaced = structure.restore()
-        copies.restore()
-    if replaced:
-        raise RuleError(
-            f'it replaced {", ".join(replaced)} by another, which the '
-            'optimizer does not know; write in place, as nn.init does'
-        )
-    changed = [
-        f'{slot.name} from {form} to {_form(slot.tensor)}'
-        for slot, form in zip(new, forms)
-        if form != _form(slot.tensor)
-    ]
-    if changed:
-        raise RuleError(f'it changed the form of {"; ".join(changed)}')
-    return written
-
-
-class _Structure:
-    """Which modules, parameters and buffers hang where under a module."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._entries: List[Tuple[str, Dict[str, Any], Dict[str, Any]]] = [
-            (name, entries, dict(entries))
-            for name, child in module.named_modules()
-            for entries in (child._parameters, child._buffers, child._modules)
-            if entries
-        ]
-
-    def restore(self) -> List[str]:
-        """Put back what was replaced or taken away.
-
-        Returns:
-            list[str]: Names of that, seen from the module.
-        """
-        replaced = []
-        for name, entries, before in self._entries:
-            for key, value in before.items():
-                if entries.get(key) is not value:
-                    entries[key] = value
-                    replaced.append(f'{name}.{key}' if name else key)
-        return replaced
-
-
-class _Copies:
-    """Copies of tensors, to put back."""
-
-    def __init__(self, tensors: Iterable[Tensor]) -> None:
-        unique = {id(tensor): tensor for tensor in tensors}.values()
-        # The alias keeps the memory that a tensor had, in case that
-        # `tensor.data` is bound to another meanwhile.
-        self._saved: List[Tuple[Tensor, Tensor, Tensor]] = [
-            (tensor, tensor.data, tensor.detach().clone()) for tensor in unique
-        ]
-
-    def restore(self) -> None:
-        for tensor, alias, copy in self._saved:
-            alias.copy_(copy)
-            if (
-                _form(tensor) != _form(alias)
-                or tensor.data_ptr() != alias.data_ptr()
-            ):
-                tensor.data = alias
-
-
-def _form(tensor: Tensor) -> Tuple[Any, ...]:
-    return tuple(tensor.shape), tensor.dtype, tensor.device

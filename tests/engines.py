@@ -29,7 +29,8 @@ from mmengine.runner import Runner, load_checkpoint
 from mmengine.runner._flexible_runner import FlexibleRunner
 from toy import Block, ToyModel, runner_cfg
 
-from mmpartinit import RuleError, init_modules, parallel, record_loads
+from mmpartinit import RuleError, init_modules, record_loads
+from mmpartinit.processes import ranks
 
 # The two measures that mmengine's `init_dist` needs without CUDA: this, and
 # `device_ids=None` or a CPU `device_id` for the wrappers below.
@@ -262,7 +263,7 @@ def train(engine, folder, changes):
         sent.append(tensor.numel() * tensor.element_size())
         return broadcast(tensor, *args, **kwargs)
 
-    broadcast, parallel.broadcast = parallel.broadcast, spy
+    broadcast, ranks.broadcast = ranks.broadcast, spy
     caught = () if changes.pop('crash', False) else (RuleError, OSError)
     runner = build(engine, folder, changes)
     try:
@@ -270,7 +271,7 @@ def train(engine, folder, changes):
     except caught as error:
         return dict(error=str(error), sent=sent)
     finally:
-        parallel.broadcast = broadcast
+        ranks.broadcast = broadcast
     kept = {type(hook).__name__: hook for hook in runner.hooks}
     return dict(
         start=kept['WholeState'].start,

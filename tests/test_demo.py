@@ -58,7 +58,9 @@ def test_the_command_says_its_version_and_how_to_use_it():
 @pytest.mark.parametrize('package', ['mmengine', 'sklearn'])
 def test_a_missing_package_is_one_clear_sentence(package, tmp_path):
     blocker = f"import sys; sys.modules['{package}'] = None; "
-    program = 'import mmpartinit.cli; sys.exit(mmpartinit.cli.main(["demo"]))'
+    program = (
+        'from mmpartinit.command.cli import main; sys.exit(main(["demo"]))'
+    )
     done = subprocess.run(
         [sys.executable, '-c', blocker + program],
         capture_output=True,

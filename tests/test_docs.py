@@ -12,7 +12,7 @@ import pytest
 from pages import ALL, PAGES, READMES, ROOT, Fence, Page, slug
 
 import mmpartinit
-from mmpartinit.cli import _parser
+from mmpartinit.command.cli import _parser
 
 CHINESE = PAGES['zh_cn']
 

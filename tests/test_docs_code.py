@@ -17,7 +17,7 @@ from rich.console import Console
 from toy import ToyModel, build_runner, same, snapshot, start_of
 
 from mmpartinit import init_modules, module_seed, plan_init
-from mmpartinit.cli import main
+from mmpartinit.command.cli import main
 from mmpartinit.demo.comparison import ARMS, make_table
 from mmpartinit.demo.digits import DigitsClassifier
 

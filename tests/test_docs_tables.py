@@ -23,7 +23,7 @@ from mmpartinit import (
     plan_init,
 )
 from mmpartinit.paths import parse_pattern
-from mmpartinit.rules import _KEYS, parse_rules
+from mmpartinit.rules import KEYS, parse_rules
 from mmpartinit.tree import ModelTree
 
 FINDINGS = ''.join(
@@ -92,7 +92,7 @@ def test_keys_and_defaults_are_those_that_there_are(page):
     ]
     assert told[: len(hook)] == hook
     rule = told[len(hook) :]
-    assert [key for key, _ in rule] == list(_KEYS)
+    assert [key for key, _ in rule] == list(KEYS)
     plain = parse_rules([dict(path='a', copy_from='b')])[0]
     for key, default in rule[-2:]:
         assert default == [repr(getattr(plain, key))]

@@ -17,7 +17,7 @@ from toy import SE_ZERO, build_runner, hooks, pretrained, report_of
 
 from mmpartinit import InitReport
 from mmpartinit.figure import as_image, draw_report, model_parts, value_size
-from mmpartinit.report import TensorRecord
+from mmpartinit.records import TensorRecord
 
 COLOURS = dict(checkpoint='#0072B2', rule='#E69F00', model='#8C8C8C')
 
@@ -109,9 +109,9 @@ def test_no_figure_without_report(work_dir):
 def test_20_and_2000_tensors_fit_a_column(blocks):
     report = InitReport(0, detector(blocks), [])
     assert len(report.tensors) == 12 * blocks + 5
-    draw_report(report)  # fonts are looked for once
+    draw_report(report.tensors)  # fonts are looked for once
     start = time.perf_counter()
-    figure = draw_report(report)
+    figure = draw_report(report.tensors)
     image = as_image(figure)
     assert time.perf_counter() - start < 2
     width, height = figure.get_size_inches()
@@ -136,7 +136,7 @@ def test_bars_show_the_share_of_each_origin():
     tensors += [record(f'a.{i}.bias', 'rule') for i in range(2)]
     tensors += [record('b.weight', 'model')]
     tensors += [record('b.num_batches_tracked', 'model')]
-    axes = draw_report(InitReport(0, tensors, [])).axes[0]
+    axes = draw_report(tensors).axes[0]
     bars = [
         (round(bar.get_y()), bar.get_x(), bar.get_width())
         for bar in axes.patches[:3]
@@ -148,7 +148,7 @@ def test_bars_show_the_share_of_each_origin():
 
 
 def test_marks_tell_origins_apart_without_colour():
-    figure = draw_report(InitReport(0, detector(3), []))
+    figure = draw_report(detector(3))
     marks = {
         c.get_paths()[0].vertices.shape for c in figure.axes[1].collections
     }
@@ -161,7 +161,7 @@ def test_a_wrong_scale_is_seen():
     """New weights a thousand times too large stand apart."""
 
     def rows(report):
-        figure = draw_report(report)
+        figure = draw_report(report.tensors)
         points = figure.axes[1].collections
         known = np.asarray(points[0].get_offsets())[:, 0]
         new = np.asarray(points[1].get_offsets())[:, 0]
@@ -177,7 +177,7 @@ def test_a_plan_has_no_values_and_a_figure_all_the_same():
     tensors = detector(2)
     for tensor in tensors:
         tensor.mean = tensor.std = None
-    assert len(draw_report(InitReport(None, tensors, [])).axes) == 1
+    assert len(draw_report(tensors).axes) == 1
 
 
 def test_parts_of_a_model():

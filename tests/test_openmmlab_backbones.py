@@ -20,8 +20,8 @@ from test_suggest import findings, replanned, suggested
 from torch.utils.data import Dataset
 from toy import build_runner, hooks, report_of, same, start_of
 
-from mmpartinit.look import look, read_config
-from mmpartinit.paste import suggest
+from mmpartinit.command.look import look, read_config
+from mmpartinit.command.paste import suggest
 
 VIT = dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)
 SWIN = dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2])

@@ -21,8 +21,8 @@ from stacks import since_torch
 from toy import SE_ZERO, ToyModel, build_runner, pretrained, report_of
 
 from mmpartinit import InitReport
-from mmpartinit.look import _Nothing, _weights_only, look, read_config
-from mmpartinit.planning import plan_config
+from mmpartinit.command.look import _Nothing, _weights_only, look, read_config
+from mmpartinit.command.planning import plan_config
 
 ROOT = Path(__file__).parents[1]
 GCNET = 'mmdet::gcnet/mask-rcnn_r50-syncbn-gcb-r16-c3-c5_fpn_1x_coco.py'

@@ -8,8 +8,8 @@ import torch
 import torch.nn as nn
 from toy import SE_ZERO, ToyModel, build_runner, hooks, pretrained, report_of
 
-from mmpartinit import init_modules, plan_init, record_loads
-from mmpartinit.report import group_names
+from mmpartinit import InitReport, init_modules, plan_init, record_loads
+from mmpartinit.records import Finding
 
 NORMAL = dict(type='Normal', layer='Linear')
 LINEAR = dict(path='backbone.**.se', init_cfg=NORMAL)
@@ -162,7 +162,8 @@ def test_uncovered_names_what_is_new_beside_loaded_things(half_loaded):
         and '.fc2.' not in name
     }
     assert set(found.names) == expected  # not the neck: nothing loaded there
-    assert 'backbone.layer*.*.se.fc1.{bias,weight} (8)' in found.message
+    text = plan.preview().text()
+    assert 'backbone.layer*.*.se.fc1.{bias,weight} (8)' in text
     report = init_modules(
         model,
         [dict(path='backbone', init_cfg=dict(type='Constant', val=1))],
@@ -271,14 +272,20 @@ def test_300_names_read_as_few_lines():
         for key in ('weight', 'bias')
     ] + [f'neck.lateral_convs.{i}.conv.weight' for i in range(156)]
     assert len(names) == 300
-    assert group_names(names).splitlines() == [
+    assert lines_below(names) == [
         '  backbone.layer*.*.se.fc*.{bias,weight} (96)',
         '  backbone.layer*.*.norm.{bias,weight} (48)',
         '  neck.lateral_convs.*.conv.weight (156)',
     ]
-    many = group_names([f'{"x" * i}.weight' for i in range(1, 40)])
-    assert len(many.splitlines()) == 10
-    assert many.endswith('and 30 more such groups')
+    many = lines_below([f'{"x" * i}.weight' for i in range(1, 60)])
+    assert len(many) == 40
+    assert many[-1] == '  and 20 more such groups'
+
+
+def lines_below(names):
+    """What a report says below the sentence of a finding."""
+    found = Finding('note', 'kept', 'Some are kept', names)
+    return InitReport(0, [], [], [found]).text().splitlines()[2:]
 
 
 def test_square_brackets_of_the_users_stay_as_they_are():

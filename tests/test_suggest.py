@@ -15,10 +15,10 @@ from mmengine.runner import Runner
 from toy import SE_ZERO, ToyModel, pretrained, report_of, runner_cfg, same
 
 from mmpartinit import init_modules, plan_init
-from mmpartinit.generalize import outermost_new, patterns_for, skeleton
-from mmpartinit.look import Look, look, read_config
-from mmpartinit.paste import as_code, suggest
-from mmpartinit.planning import plan_config
+from mmpartinit.command.generalize import outermost_new, patterns_for, skeleton
+from mmpartinit.command.look import Look, look, read_config
+from mmpartinit.command.paste import as_code, suggest
+from mmpartinit.command.planning import plan_config
 from mmpartinit.tree import ModelTree
 
 CONFIGS = Path(__file__).parents[1] / 'configs'

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from mmengine.dist import broadcast, get_rank
 
-from mmpartinit.parallel import in_line
+from mmpartinit.processes.ranks import in_line
 
 NEW = 10_000_000
 # Parameters of each kind in mmdet's Mask R-CNN R50: 46 M in 400 tensors.

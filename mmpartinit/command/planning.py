@@ -2,11 +2,12 @@
 
 from typing import Any, Dict, List, Optional, Tuple
 
-from .hook import different_seeds
+from ..errors import RuleError
+from ..plan import make_plan
+from ..records import Finding
+from ..report import InitReport
+from ..rules import Rule, one_seed, read_rules
 from .look import Look
-from .plan import survey
-from .report import Finding, InitReport
-from .rules import Rule, RuleError, read_rules
 
 
 def plan_config(seen: Look, weights: bool = True) -> InitReport:
@@ -22,7 +23,7 @@ def plan_config(seen: Look, weights: bool = True) -> InitReport:
         several hooks are numbered through.
     """
     rules, problems = config_rules(seen)
-    plan = survey(seen.model, rules, seen.loaded, files=weights)
+    plan = make_plan(seen.model, rules, seen.loaded, files=weights)
     plan.problems[:0] = problems
     report = plan.preview()
     report.seed = _seed(seen)
@@ -43,7 +44,7 @@ def config_rules(seen: Look) -> Tuple[List[Rule], List[str]]:
     rules: List[Rule] = []
     problems: List[str] = []
     first = 0
-    seeds = set()
+    seeds: List[Optional[int]] = []
     for hook in seen.hooks:
         arguments = {k: v for k, v in hook.items() if k != 'priority'}
         kind, modules = arguments.pop('type'), arguments.pop('modules', None)
@@ -52,11 +53,13 @@ def config_rules(seen: Look) -> Tuple[List[Rule], List[str]]:
         problems += wrong
         first += len(modules) if isinstance(modules, (list, tuple)) else 0
         try:
-            seeds.add(kind(modules=[], **arguments).seed)
+            seeds.append(kind(modules=[], **arguments).seed)
         except (RuleError, TypeError) as error:
             problems.append(f'the hook cannot be built: {error}')
-    if len(seeds) > 1:
-        problems.append(different_seeds(seeds))
+    try:
+        one_seed(seeds)
+    except RuleError as error:
+        problems.append(str(error))
     return rules, problems
 
 

@@ -1,4 +1,4 @@
-"""Several processes: the same error and the same values on all of them.
+"""The same error, the same plan and the same values on all ranks.
 
 On one process, every function here does nothing. On several, each is called
 by all of them.
@@ -6,7 +6,16 @@ by all of them.
 
 import hashlib
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import torch
 from mmengine.dist import (
@@ -17,7 +26,7 @@ from mmengine.dist import (
 )
 from torch import Tensor
 
-from .rules import RuleError
+from ..errors import RuleError
 
 # Large enough that the latency of a message does not count.
 _MESSAGE_BYTES = 2**25
@@ -66,6 +75,28 @@ def on_all_ranks() -> Iterator[None]:
     except Exception as caught:
         error = caught
     together(error)
+
+
+def check_alike(describe: Callable[[], Any]) -> None:
+    """See to it that all ranks have planned the same.
+
+    Args:
+        describe (Callable): Gives what has to be the same; its ``repr`` is
+            compared.
+
+    Raises:
+        RuleError: On all ranks, if one has another value than rank 0.
+    """
+    if get_world_size() == 1:
+        return
+    digest = hashlib.sha256(repr(describe()).encode()).hexdigest()
+    digests = together(None, digest)
+    for rank, other in enumerate(digests):
+        if other != digests[0]:
+            raise RuleError(
+                f'rank {rank} has another model than rank 0, other rules '
+                'or other loaded tensors; they must be the same on all'
+            )
 
 
 def in_line(

@@ -11,15 +11,15 @@ from typing import Any, Iterator, List, Optional
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
-from .report import InitReport, ReportError
-from .version import __version__
+from ..report import InitReport, ReportError
+from ..version import __version__
 
 _EXAMPLES = """\
 from a config with new modules to a look at the outcome:
   mmpartinit suggest configs/my_config.py          a hook to paste into it
   mmpartinit plan configs/my_config.py             what the hook would do
   python tools/train.py configs/my_config.py
-  mmpartinit show work_dirs/my_config/*/init_report.json
+  mmpartinit show work_dirs/my_config/20250101_120000/init_report.json
 """
 _PLAN = """\
 examples:
@@ -240,7 +240,7 @@ def _demo(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 2
-    from .demo.run import run_demo
+    from ..demo.run import run_demo
 
     run_demo(options.work_dir, options.seeds)
     return 0

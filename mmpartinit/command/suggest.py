@@ -5,11 +5,14 @@ from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 import torch.nn as nn
 
+from ..errors import RuleError
+from ..initializers import has_init_weights
+from ..plan import InitPlan, init_modules, make_plan
+from ..rules import Rule, read_rules
+from ..tree import ModelTree
 from .generalize import outermost_new, patterns_for, skeleton
 from .look import Look, LookError
-from .plan import InitPlan, plan_rules, survey
 from .planning import config_rules
-from .rules import Rule, RuleError, parse_rules, read_rules
 from .starts import (
     InitCfg,
     bare_parameters,
@@ -19,7 +22,6 @@ from .starts import (
     has_own_code,
     layers_of,
 )
-from .tree import ModelTree
 
 _OWN: InitCfg = dict(type='InitWeights')
 
@@ -80,7 +82,7 @@ class Suggester:
         return found
 
     def _plan(self, rules: List[Rule]) -> InitPlan:
-        return survey(self.seen.model, rules, self.seen.loaded, files=False)
+        return make_plan(self.seen.model, rules, self.seen.loaded, files=False)
 
     def _groups(self) -> List[List[int]]:
         """New modules and bare parameters, those that are alike together."""
@@ -146,7 +148,7 @@ class Suggester:
 
     def _starts_itself(self, numbers: List[int], path: List[str]) -> bool:
         nodes = [self.tree.nodes[number] for number in numbers]
-        if not all(callable(getattr(n, 'init_weights', None)) for n in nodes):
+        if not all(map(has_init_weights, nodes)):
             return False
         weights = {
             slot.name
@@ -195,9 +197,11 @@ class Suggester:
     def _written(self, path: List[str], init_cfg: List[InitCfg]) -> Set[str]:
         """Names of what a rule writes, tried out; none if it cannot."""
         try:
-            rules = parse_rules([dict(path=path, init_cfg=init_cfg)])
-            plan = plan_rules(self.seen.model, rules, self.seen.loaded)
-            report = plan.apply()
+            report = init_modules(
+                self.seen.model,
+                [dict(path=path, init_cfg=init_cfg)],
+                loaded=self.seen.loaded,
+            )
         except RuleError:
             return set()
         return {t.name for t in report.tensors if t.origin == 'rule'}

@@ -5,8 +5,8 @@ from typing import Dict, List, Sequence, Set, Tuple
 
 import torch.nn as nn
 
-from .paths import parse_pattern
-from .tree import ModelTree
+from ..paths import parse_pattern
+from ..tree import ModelTree
 
 _NUMBER = re.compile(r'(\d+)')
 
@@ -31,8 +31,7 @@ def outermost_new(tree: ModelTree, names: Set[str]) -> List[int]:
         ):
             continue
         slots = tree.slots_under(number)
-        # Many checkpoints lack these counters, which nobody initializes.
-        rest = [s for s in slots if s.key != 'num_batches_tracked']
+        rest = [slot for slot in slots if not slot.is_counter]
         if rest and all(slot.name in names for slot in rest):
             numbers.append(number)
     return tree.outermost(numbers)

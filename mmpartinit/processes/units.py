@@ -1,32 +1,16 @@
-"""Parameters that lie in parts on several processes.
+"""What lies in parts on several processes, and how each engine gathers it.
 
-FSDP, FSDP2 (``fully_shard``: DTensors) and DeepSpeed's ZeRO leave each process
-a part of a parameter, of another shape and perhaps under another name. While
-:meth:`Shards.shown` is open, a stand-in hangs in the place of each: it has the
-whole shape, and no memory. :meth:`Shards.gathered` gives stand-ins the values
-and carries what is written to them over to the parts. So nothing else in this
-package has to know how a model is sharded.
+One class for each: FSDP, FSDP2 (``fully_shard``: DTensors) and DeepSpeed's
+ZeRO. What they have in common, and who asks them, is in ``shards.py``.
 """
 
 import math
-from contextlib import ExitStack, contextmanager
-from typing import (
-    Any,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    NamedTuple,
-    Sequence,
-    Tuple,
-)
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import torch
-import torch.distributed as dist
 import torch.nn as nn
 from torch import Tensor
-
-from .masters import no_access
 
 
 class _Part(NamedTuple):
@@ -48,7 +32,7 @@ def _stand_in(shape: Sequence[int], original: nn.Parameter) -> nn.Parameter:
     return whole
 
 
-class _Unit:
+class Unit:
     """Parameters that are gathered together."""
 
     def __init__(self) -> None:
@@ -98,7 +82,7 @@ class _Unit:
                 whole.data = hollow
 
 
-class _FsdpUnit(_Unit):
+class _FsdpUnit(Unit):
     """What one ``FullyShardedDataParallel`` wraps and no inner one does."""
 
     def __init__(self, fsdp: nn.Module) -> None:
@@ -155,7 +139,7 @@ class _FsdpUnit(_Unit):
             self.hang()
 
 
-class _SingleUnit(_Unit):
+class _SingleUnit(Unit):
     """One parameter, which may have several places."""
 
     def __init__(self, original: Any, shape: Sequence[int]) -> None:
@@ -202,94 +186,8 @@ class _Zero3Unit(_SingleUnit):
                 yield
 
 
-class Shards:
-    """The parameters of a model that lie in parts.
-
-    Args:
-        model (nn.Module): The model, wrapped or not.
-
-    Attributes:
-        units (list): Parameters that are gathered together, in order.
-        problem (str): Why nothing can be written that would last; '' if it
-            can.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.problem = no_access(model)
-        self.units: List[_Unit] = []
-        if dist.is_available() and dist.is_initialized():
-            self.units = list(_find_units(model))
-            self.problem = self.problem or self._inner(model)
-        self._unit_of: Dict[int, _Unit] = {
-            id(part.whole): unit for unit in self.units for part in unit.parts
-        }
-
-    def _inner(self, model: nn.Module) -> str:
-        """Whether parts show whose whole is known further out only."""
-        known = {
-            (part.owner, part.key)
-            for unit in self.units
-            for part in unit.parts
-        }
-        for name, module in model.named_modules():
-            for key, parameter in module._parameters.items():
-                # FSDP's own mark, of flat parameters as well.
-                if (
-                    getattr(parameter, '_fsdp_flattened', False)
-                    and (module, key) not in known
-                    and not hasattr(parameter, '_param_infos')
-                ):
-                    return (
-                        f'{name}.{key} is a part of a parameter under FSDP; '
-                        'give the model as it is wrapped, not one from within'
-                    )
-        return ''
-
-    def __bool__(self) -> bool:
-        return bool(self.units)
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Have stand-ins hang in the places of the parameters."""
-        for unit in self.units:
-            unit.hang()
-        try:
-            yield
-        finally:
-            for unit in self.units:
-                unit.take_down()
-
-    def units_of(self, tensors: Iterable[Tensor]) -> Tuple[_Unit, ...]:
-        """What has to be gathered to have these tensors whole, in order."""
-        if not self.units:
-            return ()
-        found = {self._unit_of.get(id(tensor)) for tensor in tensors}
-        return tuple(unit for unit in self.units if unit in found)
-
-    @contextmanager
-    def gathered(
-        self, units: Sequence[_Unit], write: bool = True
-    ) -> Iterator[List[Tensor]]:
-        """Fill stand-ins with values, and keep what is written to them.
-
-        Every process has to take part, while :meth:`shown` is open.
-
-        Args:
-            units (Sequence): From :meth:`units_of` or ``units``.
-            write (bool): Whether anything will be written. Defaults to True.
-
-        Yields:
-            list[Tensor]: The stand-ins that have memory meanwhile.
-        """
-        for unit in self.units:
-            unit.prepare()
-        with ExitStack() as stack:
-            for unit in units:
-                stack.enter_context(unit.gathered(write))
-            yield [part.whole for unit in units for part in unit.parts]
-
-
-def _find_units(model: nn.Module) -> Iterator[_Unit]:
+def find_units(model: nn.Module) -> Iterator[Unit]:
+    """What of a model lies in parts, in order."""
     from torch.distributed import fsdp
 
     single: Dict[int, _SingleUnit] = {}

@@ -1,0 +1,1 @@
+"""The ``mmpartinit`` command: plan, suggest, show, demo."""

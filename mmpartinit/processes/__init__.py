@@ -1,0 +1,1 @@
+"""Several processes: ranks that agree, parameters that lie in parts."""
