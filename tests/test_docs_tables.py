@@ -28,7 +28,7 @@ from mmpartinit.tree import ModelTree
 
 FINDINGS = ''.join(
     (ROOT / 'mmpartinit' / f'{name}.py').read_text()
-    for name in ('findings', 'planning', 'preview')
+    for name in ('findings', 'plan', 'command/planning')
 )
 
 
