@@ -15,16 +15,8 @@ from .tree import Slot
 def check_matches(
     rule: Rule, matches: Sequence[Match], files: bool = True
 ) -> List[str]:
-    """Find what is wrong with a rule on what it acts on.
-
-    Args:
-        rule (Rule): The rule.
-        matches (Sequence[Match]): Its matches.
-        files (bool): Whether checkpoints that it names must be there.
-            Defaults to True.
-
-    Returns:
-        list[str]: A sentence for each problem.
+    """What is wrong with a rule on what it acts on, a sentence for each
+    problem; with ``files``, also that checkpoints are missing.
     """
     if matches and not any(match.new or match.kept for match in matches):
         kinds = sorted({type(match.node).__name__ for match in matches})

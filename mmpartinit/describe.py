@@ -22,16 +22,8 @@ def tensor_records(
     matches: Iterable[Match],
     outcome: Outcome,
 ) -> List[TensorRecord]:
-    """Say of each tensor where its values come from.
-
-    Args:
-        slots (Sequence[Slot]): The model's whole state dict.
-        loaded (set[int]): ``id()`` of every loaded tensor.
-        matches (Iterable[Match]): What the rules act on.
-        outcome (Outcome): What was written.
-
-    Returns:
-        list[TensorRecord]: One for each slot.
+    """Say of each slot where its values come from; ``loaded`` holds ``id()``
+    of every loaded tensor.
     """
     sources = {
         (match.rule.index, name): source.name
@@ -62,16 +54,7 @@ def tensor_records(
 def rule_records(
     rules: Sequence[Rule], matches: Iterable[Match], outcome: Outcome
 ) -> List[RuleRecord]:
-    """Say of each rule what it did.
-
-    Args:
-        rules (Sequence[Rule]): The rules, in order.
-        matches (Iterable[Match]): What they act on.
-        outcome (Outcome): What was written.
-
-    Returns:
-        list[RuleRecord]: One for each rule.
-    """
+    """Say of each rule what it did."""
     records = {
         rule: RuleRecord(
             rule.index,
@@ -102,10 +85,6 @@ def add_scales(records: Sequence[TensorRecord], tree: ModelTree) -> None:
     lie in parts are gathered for it, one unit at a time, so that every
     process has to take part. Lazy and meta tensors are left without, and so
     are integers.
-
-    Args:
-        records (Sequence[TensorRecord]): One for each slot of the model.
-        tree (ModelTree): The model.
     """
     missing: Dict[int, List[TensorRecord]] = {}
     whole = []

@@ -34,7 +34,7 @@ class InitItem:
         )
 
     @property
-    def is_mmengines(self) -> bool:
+    def is_known(self) -> bool:
         """Whether it is one of MMEngine's own random or constant ones, or one
         of ours like them, of which it is known what they write.
         """
@@ -47,11 +47,11 @@ class InitItem:
 
     def __call__(self, module: nn.Module) -> None:
         """Write the values into a module, as ``initialize`` does."""
-        if not self.whole and not self.is_mmengines:
+        if not self.whole and not self.is_known:
             initialize(module, self.cfg)
             return
         initializer = self.initializer
-        if not self.is_mmengines:
+        if not self.is_known:
             # Unlike MMEngine's, it may be another after it was called.
             initializer = WEIGHT_INITIALIZERS.build(_copied(self.cfg))
         # As `initialize` treats an `override`, which is the only place where
@@ -71,14 +71,8 @@ class InitItem:
 
 
 def parse_init_cfg(init_cfg: Any, problems: List[str]) -> Tuple[InitItem, ...]:
-    """Check what a rule says under ``init_cfg``, and build it.
-
-    Args:
-        init_cfg (Any): As the config gives it.
-        problems (list[str]): Given a sentence for each thing that is wrong.
-
-    Returns:
-        tuple[InitItem, ...]: Its dicts, in order.
+    """Check what a rule says under ``init_cfg``, and build its dicts; each
+    thing that is wrong is added to the problems.
     """
     cfgs = as_tuple(init_cfg)
     if not cfgs or not all(isinstance(cfg, dict) for cfg in cfgs):
@@ -151,15 +145,10 @@ def reached(item: InitItem, module: nn.Module) -> Optional[List[nn.Module]]:
     """Sub-modules whose ``weight`` and ``bias`` one of MMEngine's own
     initializers writes, by the same test that it makes.
 
-    Args:
-        item (InitItem): One dict of an ``init_cfg``.
-        module (nn.Module): The module that it is applied to.
-
-    Returns:
-        list[nn.Module] | None: The sub-modules; None where only running it
-        can tell (``override``, ``Pretrained``, initializers of others).
+    None where only running it can tell (``override``, ``Pretrained``,
+    initializers of others).
     """
-    if not item.is_mmengines:
+    if not item.is_known:
         return None
     wanted = set(item.initializer.layer)
     return [

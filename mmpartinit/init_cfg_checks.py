@@ -65,15 +65,8 @@ class _Case:
 
 
 def check_item(item: InitItem, targets: Targets, files: bool) -> List[str]:
-    """Find what is wrong with a dict on what it acts on.
-
-    Args:
-        item (InitItem): The dict.
-        targets (Sequence[tuple[str, nn.Module]]): Paths and modules.
-        files (bool): Whether a checkpoint that it names must be there.
-
-    Returns:
-        list[str]: A sentence for each problem.
+    """What is wrong with a dict on the modules that it acts on, a sentence
+    for each problem.
     """
     case = _Case(item, targets)
     checks = [c for c in _CHECKS if files or c is not _no_checkpoint]

@@ -70,13 +70,8 @@ def record_loads(model: nn.Module) -> Iterator[Set[str]]:
 
 
 def loaded_names(model: nn.Module) -> Set[str]:
-    """Which tensors of a model were loaded since this package was imported.
-
-    Args:
-        model (nn.Module): The model, wrapped or not.
-
-    Returns:
-        set[str]: Names as :func:`record_loads` gives them.
+    """Names, as :func:`record_loads` gives them, of what was loaded into a
+    model since this package was imported.
     """
     return {slot.name for slot in ModelTree(model).slots if _is_loaded(slot)}
 

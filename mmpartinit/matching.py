@@ -92,17 +92,12 @@ class Match:
 def match_rules(
     tree: ModelTree, rules: List[Rule], loaded: Set[int]
 ) -> Tuple[List[Match], List[str]]:
-    """Find what the rules act on.
+    """Find what the rules act on; ``loaded`` holds ``id()`` of every loaded
+    tensor.
 
-    Args:
-        tree (ModelTree): The model's paths and its state dict.
-        rules (list[Rule]): The rules, in order.
-        loaded (set[int]): ``id()`` of every loaded tensor.
-
-    Returns:
-        tuple[list[Match], list[str]]: The matches, in the order of the rules
-        and within a rule in that of the model; and a sentence for each path
-        that matches nothing although it has to.
+    The matches are in the order of the rules, and within a rule in that of
+    the model. With them comes a sentence for each path that matches nothing
+    although it has to.
     """
     matches: List[Match] = []
     problems: List[str] = []

@@ -20,13 +20,8 @@ class PathError(ValueError):
 
 
 def parse_pattern(pattern: str) -> List[Tuple[str, ...]]:
-    """Split a pattern into the plain patterns that it stands for.
-
-    Args:
-        pattern (str): For example ``'backbone.layer{3,4}.**.se'``.
-
-    Returns:
-        list[tuple[str, ...]]: The segments of each alternative, braces gone.
+    """Split a pattern such as ``'backbone.layer{3,4}.**.se'`` into the plain
+    ones that it stands for, braces gone, and each of these into segments.
 
     Raises:
         PathError: If the pattern is empty or broken, with what to write

@@ -161,17 +161,8 @@ def make_plan(
     loaded: Collection[str],
     files: bool = True,
 ) -> InitPlan:
-    """Work out what the rules would write, and all that is wrong with them.
-
-    Args:
-        model (nn.Module): The model, wrapped or not.
-        rules (Sequence[Rule]): The rules, parsed.
-        loaded (Collection[str]): Names of loaded tensors.
-        files (bool): Whether checkpoints that rules name must be there.
-            Defaults to True.
-
-    Returns:
-        InitPlan: What each rule would write and keep, and the problems.
+    """Work out what the rules would write, and all that is wrong with them;
+    with ``files``, also that checkpoints that they name are missing.
     """
     tree = ModelTree(model)
     with tree.bare():

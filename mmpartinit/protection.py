@@ -20,14 +20,8 @@ def write_protected(
 ) -> List[Set[int]]:
     """Let the initializers of a rule write to one of its matches.
 
-    Args:
-        match (Match): What to write.
-        watch (WriteWatch): Sees what is written, in the whole model.
-        slots (Sequence[Slot]): The model's whole state dict.
-
-    Returns:
-        list[set[int]]: For each initializer, ``id()`` of the tensors that it
-        wrote, those included that were put back.
+    Gives, for each initializer, ``id()`` of the tensors that it wrote, in the
+    whole model and those included that were put back.
 
     Raises:
         RuleError: If an initializer fails, replaces what it should write, or
@@ -68,7 +62,7 @@ def _write(match: Match, watch: WriteWatch) -> List[Set[int]]:
     try:
         for item in match.rule.init_cfg:
             # MMEngine's own initializers never write behind torch's back.
-            sampled = () if item.is_mmengines else tensors
+            sampled = () if item.is_known else tensors
             written.append(watch.run(item, target, sampled))
         if match.rule.copy_from is not None:
             written.append(watch.run(lambda _: _copy(match), target, ()))
@@ -110,10 +104,8 @@ class _Structure:
         ]
 
     def restore(self) -> List[str]:
-        """Put back what was replaced or taken away.
-
-        Returns:
-            list[str]: Names of that, seen from the module.
+        """Put back what was replaced or taken away, and give the names of
+        that, seen from the module.
         """
         replaced = []
         for name, entries, before in self._entries:

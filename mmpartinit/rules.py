@@ -43,13 +43,7 @@ class Rule:
 
 
 def parse_rules(modules: Sequence[Dict[str, Any]]) -> List[Rule]:
-    """Check the rules and build their initializers.
-
-    Args:
-        modules (list[dict]): The rules as the config gives them.
-
-    Returns:
-        list[Rule]: In the same order.
+    """Check the rules as the config gives them, and build their initializers.
 
     Raises:
         RuleError: With everything that is wrong in any of them.
@@ -63,15 +57,8 @@ def parse_rules(modules: Sequence[Dict[str, Any]]) -> List[Rule]:
 def read_rules(
     modules: Sequence[Dict[str, Any]], first: int = 0
 ) -> Tuple[List[Rule], List[str]]:
-    """:func:`parse_rules` that gives the problems instead of raising them.
-
-    Args:
-        modules (list[dict]): The rules as the config gives them.
-        first (int): Index of the first of them. Defaults to 0.
-
-    Returns:
-        tuple[list[Rule], list[str]]: The rules that have no problem, and a
-        sentence for each problem of the others.
+    """:func:`parse_rules` that gives a sentence for each problem, beside the
+    rules without one, instead of raising them. The first has number ``first``.
     """
     if not isinstance(modules, (list, tuple)):
         problem = (
@@ -93,11 +80,7 @@ def read_rules(
 
 
 def one_seed(seeds: Iterable[Optional[int]]) -> Optional[int]:
-    """The seed of several hooks, which act as one.
-
-    Raises:
-        RuleError: If they do not have the same.
-    """
+    """The seed of several hooks; a RuleError if they do not have the same."""
     unique = set(seeds)
     if len(unique) > 1:
         raise RuleError(

@@ -46,16 +46,11 @@ def same_values(a: Tensor, b: Tensor) -> bool:
 
 
 def statistics(tensor: Tensor) -> Tuple[List[Optional[float]], bool]:
-    """Mean and standard deviation, and whether all values are finite.
+    """Mean and standard deviation (of the population) of a tensor of any
+    shape and dtype, and whether all its values are finite.
 
-    Args:
-        tensor (Tensor): Of any shape and dtype; of complex numbers, their
-            absolute values count.
-
-    Returns:
-        tuple[list[float | None], bool]: Mean and standard deviation (of the
-        population), None where there are none to give; whether all values are
-        finite.
+    None where there are none to give. Of complex numbers, the absolute values
+    count.
     """
     if not has_memory(tensor):
         return [None, None], True
@@ -98,13 +93,8 @@ def _around(values: Tensor, origin: float) -> List[float]:
 def statistics_of_samples(
     samples: List[Tensor],
 ) -> List[Tuple[Optional[float], Optional[float]]]:
-    """Mean and standard deviation of each of many small tensors, in one go.
-
-    Args:
-        samples (list[Tensor]): As :func:`sample` gives them; real or complex.
-
-    Returns:
-        list[tuple]: As of :func:`statistics`, None also for NaN and infinity.
+    """Mean and standard deviation of each of many small tensors, real or
+    complex, in one go; None for NaN and infinity.
     """
     found: List[Tuple[Optional[float], Optional[float]]] = []
     for _, group in groupby(samples, lambda values: values.device):

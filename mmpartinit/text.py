@@ -29,16 +29,9 @@ def report_text(
 ) -> str:
     """Write a report as text.
 
-    Args:
-        rules (list[RuleRecord]): What was done, or what would be.
-        summary (str): Origins of the tensors, in a sentence.
-        findings (list[Finding]): What the user should see.
-        lines (int, optional): Lines at most. Rules and findings that do not
-            fit are counted; errors and warnings come first. None: everything.
-        width (int): Characters in a line at most.
-
-    Returns:
-        str: The text, without a newline at its end.
+    With ``lines``, it has that many at most: rules and findings that do not
+    fit are counted, errors and warnings come first. ``width`` is the number
+    of characters in a line at most.
     """
     table = rules_table(rules, lines is not None, width)
     text = [*table, *textwrap.wrap(summary, width)]
@@ -55,16 +48,8 @@ def report_text(
 def rules_table(
     rules: List[RuleRecord], is_short: bool, width: int
 ) -> List[str]:
-    """One row for each rule.
-
-    Args:
-        rules (list[RuleRecord]): The rules.
-        is_short (bool): Whether each takes a single line, and only so many
-            rules are shown that a log stays readable.
-        width (int): Characters in a line at most.
-
-    Returns:
-        list[str]: The lines of the table; none where there are no rules.
+    """A table with a row for each rule; in short, each takes a single line,
+    and only so many are shown that a log stays readable.
     """
     if not rules:
         return []
@@ -156,14 +141,11 @@ def _shortly(findings: List[Finding], room: int, width: int) -> List[str]:
 
 
 def group_names(names: Iterable[str], most: int) -> List[str]:
-    """Names of tensors in a few lines, alike ones on one.
+    """Names of tensors in a few lines, alike ones on one, what is beyond
+    ``most`` counted on the last.
 
     ``layer1.0.se.fc1.weight`` and its like in other blocks become
     ``layer*.*.se.fc1.{bias,weight} (24)``.
-
-    Args:
-        names (Iterable[str]): State-dict names.
-        most (int): Lines at most; the rest is counted on a last one.
     """
     if not most:
         return []

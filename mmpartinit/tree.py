@@ -45,9 +45,6 @@ class ModelTree:
     activation checkpointing) are stepped through, and for a parameter that
     lies in parts its stand-in is there.
 
-    Args:
-        model (nn.Module): The model, wrapped or not.
-
     Attributes:
         paths (list[str]): Path of each node; the model itself is ``''``.
         nodes (list[nn.Module | nn.Parameter]): The node itself.
@@ -213,17 +210,10 @@ class ModelTree:
         return found
 
     def nearest(self, pattern: str, count: int = 3) -> List[str]:
-        """Existing paths that a pattern without a match may have meant.
+        """The nearest paths that a pattern without a match may have meant.
 
         First those that differ by left-out segments (``se`` for
         ``backbone.layer1.0.se``), then those spelled alike.
-
-        Args:
-            pattern (str): A pattern that selects nothing.
-            count (int): How many paths to give at most.
-
-        Returns:
-            list[str]: Paths, the nearest first; empty if nothing is near.
         """
         near: List[str] = []
         for segments in parse_pattern(pattern):

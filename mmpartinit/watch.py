@@ -46,16 +46,9 @@ class WriteWatch(TorchDispatchMode):
         module: nn.Module,
         sampled: Iterable[Tensor],
     ) -> Set[int]:
-        """Call an initializer and see what it writes.
-
-        Args:
-            action (Callable): The initializer.
-            module (nn.Module): What it is called with.
-            sampled (Iterable[Tensor]): Tensors to look at for writes that go
-                around torch.
-
-        Returns:
-            set[int]: ``id()`` of each tensor of the model that was written.
+        """Call an initializer on a module, and give ``id()`` of each tensor of
+        the model that it writes; of the sampled ones, also what goes around
+        torch.
         """
         sampled = [tensor for tensor in sampled if has_memory(tensor)]
         before = [sample(tensor).clone() for tensor in sampled]

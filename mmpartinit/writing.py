@@ -56,19 +56,10 @@ class Outcome:
 def write_matches(
     matches: Sequence[Match], slots: Sequence[Slot], seed: int, shards: Shards
 ) -> Outcome:
-    """Carry out a plan: write every match that has something new.
+    """Carry out a plan: write every match that has something new, in order.
 
     The global random state is left as it was, gradients are off. Every rank
     takes part, and all end with the values of rank 0.
-
-    Args:
-        matches (Sequence[Match]): What to write, in order.
-        slots (Sequence[Slot]): The model's whole state dict.
-        seed (int): Seed of the run.
-        shards (Shards): Which of the parameters lie in parts.
-
-    Returns:
-        Outcome: What was written.
 
     Raises:
         RuleError: If an initializer fails, wrote nothing, replaced what it

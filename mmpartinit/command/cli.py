@@ -72,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest='command', required=True)
 
+    for add in (_add_plan, _add_suggest, _add_show, _add_demo):
+        add(commands)
+    return parser
+
+
+def _add_plan(commands: Any) -> None:
     plan = _command(
         commands,
         'plan',
@@ -92,6 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         help='plan by structure, with nothing loaded, for checkpoints that '
         'are not at hand',
     )
+
+
+def _add_suggest(commands: Any) -> None:
     suggest = _command(
         commands,
         'suggest',
@@ -103,6 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_config(suggest)
 
+
+def _add_show(commands: Any) -> None:
     show = _command(
         commands,
         'show',
@@ -115,6 +126,9 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument(
         '--figure', metavar='FILE', help='draw into a .png, .pdf or .svg file'
     )
+
+
+def _add_demo(commands: Any) -> None:
     demo = _command(
         commands,
         'demo',
@@ -135,7 +149,6 @@ def _parser() -> argparse.ArgumentParser:
         default=5,
         help='how many seeds to run (default: %(default)s)',
     )
-    return parser
 
 
 def _command(

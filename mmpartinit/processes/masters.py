@@ -36,11 +36,8 @@ def no_access(model: nn.Module) -> str:
 
 
 def is_optimized(tensor: Tensor, optimized: Set[int]) -> bool:
-    """Whether an optimizer updates a parameter.
-
-    Args:
-        tensor (Tensor): A parameter of the model, or what stands in for it.
-        optimized (set[int]): ``id()`` of what the optimizers have.
+    """Whether a parameter, or what it stands in for, is among the
+    optimizers', of which ``optimized`` holds ``id()``.
     """
     original = getattr(tensor, 'stands_for', tensor)
     # DeepSpeed gives its optimizers flat copies, and marks what is in them.
@@ -51,11 +48,8 @@ def is_optimized(tensor: Tensor, optimized: Set[int]) -> bool:
 
 
 def write_masters(tensors: Iterable[Tensor]) -> None:
-    """Carry values over to the master copies, if there are any.
-
-    Args:
-        tensors (Iterable[Tensor]): Parameters of the model, or what stands in
-            for them, whose parts are up to date.
+    """Carry values over to the master copies, if there are any, of parameters
+    (or what stands in for them) whose parts are up to date.
     """
     for tensor in tensors:
         parameter = getattr(tensor, 'stands_for', tensor)

@@ -41,14 +41,8 @@ def share(value: Any) -> Any:
 
 
 def together(error: Optional[Exception], value: Any = None) -> List[Any]:
-    """Exchange values, unless one of the ranks has failed.
-
-    Args:
-        error (Exception, optional): What went wrong on this rank.
-        value (Any): What to tell the others; can be pickled.
-
-    Returns:
-        list: The value of each rank.
+    """Exchange values that can be pickled, unless one of the ranks has
+    failed: one for each rank.
 
     Raises:
         Exception: The error of this rank, if it has one.
@@ -78,11 +72,8 @@ def on_all_ranks() -> Iterator[None]:
 
 
 def check_alike(describe: Callable[[], Any]) -> None:
-    """See to it that all ranks have planned the same.
-
-    Args:
-        describe (Callable): Gives what has to be the same; its ``repr`` is
-            compared.
+    """See to it that ``repr`` of what ``describe`` gives is the same on all
+    ranks.
 
     Raises:
         RuleError: On all ranks, if one has another value than rank 0.
@@ -122,8 +113,7 @@ def in_line(
         them tells it; and the numbers of those whose values differed.
 
     Raises:
-        Exception: The error of this rank, if it has one.
-        RuleError: If only other ranks have one.
+        Exception: As of :func:`together`.
     """
     alone = get_world_size() == 1 or error is not None
     digests = {} if alone else {i: _digest(tensors[i]) for i in written}

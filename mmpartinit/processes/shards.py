@@ -22,9 +22,6 @@ from .units import Unit, find_units
 class Shards:
     """The parameters of a model that lie in parts.
 
-    Args:
-        model (nn.Module): The model, wrapped or not.
-
     Attributes:
         units (list): Parameters that are gathered together, in order.
         problem (str): Why nothing can be written that would last; '' if it
@@ -87,16 +84,10 @@ class Shards:
     def gathered(
         self, units: Sequence[Unit], write: bool = True
     ) -> Iterator[List[Tensor]]:
-        """Fill stand-ins with values, and keep what is written to them.
+        """Fill the stand-ins of some units with values, keep what is written
+        to them if anything will be, and give those that have memory meanwhile.
 
         Every process has to take part, while :meth:`shown` is open.
-
-        Args:
-            units (Sequence): From :meth:`units_of` or ``units``.
-            write (bool): Whether anything will be written. Defaults to True.
-
-        Yields:
-            list[Tensor]: The stand-ins that have memory meanwhile.
         """
         for unit in self.units:
             unit.prepare()
