@@ -29,7 +29,7 @@ test: $(VENV)/.test-ready
 # Beside onedl-mmengine, which has the same import name as mmengine. Several
 # processes beside it are left to `make compat`.
 test-onedl: $(ONEDL)/.ready
-	$(ONEDL)/bin/python -m pytest -m '$(CORE)' --ignore tests/test_parallel.py
+	$(ONEDL)/bin/python -m pytest -m '$(CORE)' --ignore tests/processes/test_processes.py
 
 # On other stacks, each in an environment of nox's. Downloads several
 # gigabytes; COMPAT='-s openmmlab' chooses, COMPAT=--list says what there is.

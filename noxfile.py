@@ -41,7 +41,7 @@ def core(session, torch, mmengine):
     session.install(f'torch=={torch}', mmengine, *older)
     session.install('-e', f'.[{extra},demo,test]', *older)
     # FSDP of PyTorch 2.1 stops without CUDA.
-    alone = ['--ignore', 'tests/test_parallel.py'] if older else []
+    alone = ['--ignore', 'tests/processes/test_processes.py'] if older else []
     session.run('python', '-m', 'pytest', '-m', CORE, *alone, *session.posargs)
 
 
@@ -58,7 +58,7 @@ def mmpretrain(session):
     session.install('-e', '.[demo,test]')
     session.run(
         *('python', '-m', 'pytest', '-m', 'needs_mmpretrain'),
-        *('tests/test_openmmlab_backbones.py', *session.posargs),
+        *('tests/models/test_openmmlab_backbones.py', *session.posargs),
     )
 
 
@@ -73,5 +73,5 @@ def mmseg(session):
     session.install('ftfy', 'regex')  # imported, and not asked for
     session.run(
         *('python', '-m', 'pytest', '-m', 'needs_mmseg'),
-        *('tests/test_openmmlab_backbones.py', *session.posargs),
+        *('tests/models/test_openmmlab_backbones.py', *session.posargs),
     )

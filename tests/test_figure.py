@@ -1,19 +1,15 @@
-"""The figure of a report, and `mmpartinit show`."""
+"""The figure of a report."""
 
-import copy
-import json
-import re
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
-from command import run, said
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization import BaseVisBackend
 from PIL import Image
-from toy import SE_ZERO, build_runner, hooks, pretrained, report_of
+from toy import SE_ZERO, build_runner, hooks, pretrained
 
 from mmpartinit import InitReport
 from mmpartinit.figure import as_image, draw_report, model_parts, value_size
@@ -97,12 +93,6 @@ def test_every_backend_of_the_visualizer_gets_the_figure(work_dir):
     finally:
         VISBACKENDS.module_dict.pop('Board')
     assert given == [('init_report', 3, 0)]
-
-
-def test_no_figure_without_report(work_dir):
-    runner = build_runner(work_dir, custom_hooks=hooks(SE_ZERO, report=False))
-    runner.train()
-    assert not list(work_dir.rglob('*.png'))
 
 
 @pytest.mark.parametrize('blocks', [1, 25, 166])
@@ -218,58 +208,3 @@ def test_importing_the_package_imports_no_matplotlib():
         [sys.executable, '-c', program], capture_output=True, text=True
     )
     assert done.stdout.splitlines()[-1] == 'not imported', done.stderr
-
-
-def test_show_gives_the_table_and_the_figure(trained):
-    path = f'{trained.log_dir}/init_report.json'
-    figure = f'{trained.log_dir}/shown.png'
-    done = run('show', path, '--figure', figure, cwd=trained.log_dir)
-    assert done.returncode == 0, done.stderr
-    report = InitReport.load(path)
-    assert report == report_of(trained)
-    assert report.summary() in done.stdout
-    assert 'backbone.**.se.fc2' in done.stdout
-    assert f'The figure: {figure}' in done.stdout
-    with Image.open(figure) as image, Image.open(
-        f'{trained.log_dir}/init_report.png'
-    ) as first:
-        assert (np.asarray(image) == np.asarray(first)).all()
-
-
-@pytest.mark.parametrize(
-    'text, sentence',
-    [
-        (None, 'No such file'),
-        ('{', 'cannot be read'),
-        ('[]', '`version` should be 1, and is none'),
-        ('{"version": 2}', '`version` should be 1, and is 2'),
-        ('{"version": 1, "seed": 0}', "no whole report: KeyError: 'tensors'"),
-    ],
-)
-def test_what_is_no_report(text, sentence, tmp_path):
-    if text is not None:
-        (tmp_path / 'report.json').write_text(text)
-    assert sentence in said(run('show', 'report.json', cwd=tmp_path))
-
-
-def test_a_figure_that_cannot_be_written(tmp_path):
-    InitReport(0, detector(1), []).save(str(tmp_path / 'report.json'))
-    for name in ('figure.xyz', 'no/such/folder.png'):
-        said(run('show', 'report.json', '--figure', name, cwd=tmp_path))
-
-
-def test_keys_that_a_later_version_adds_are_no_matter(tmp_path):
-    report = InitReport(0, detector(1), [])
-    data = copy.deepcopy(report.to_dict())
-    data['tensors'][0]['new_key'] = 1
-    data['another'] = 2
-    (tmp_path / 'report.json').write_text(json.dumps(data))
-    assert InitReport.load(str(tmp_path / 'report.json')) == report
-
-
-def test_help_has_examples_for_each_command(tmp_path):
-    for command in ('plan', 'suggest', 'show'):
-        done = run(command, '--help', cwd=tmp_path)
-        assert done.returncode == 0
-        assert re.search(rf'examples:\n  mmpartinit {command} ', done.stdout)
-    assert '  mmpartinit suggest' in run('--help', cwd=tmp_path).stdout

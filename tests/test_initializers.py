@@ -1,269 +1,277 @@
-"""Values: each rule gives what `initialize` gives by hand."""
+"""Orthogonal, Identity and ResetParameters: what they write, and refuse."""
+
+import copy
 
 import pytest
 import torch
 import torch.nn as nn
-from mmengine.model import ConstantInit, initialize
-from mmengine.registry import WEIGHT_INITIALIZERS
-from toy import Adapter, ToyModel, pretrained, same, snapshot
+from mmengine.model import BaseModule, initialize
+from toy import (
+    ToyModel,
+    build_runner,
+    hooks,
+    same,
+    snapshot,
+    start_of,
+)
 
-from mmpartinit import RuleError, init_modules, module_seed, plan_init
+from mmpartinit import (
+    RuleError,
+    init_modules,
+    plan_init,
+)
 
-SE = 'backbone.layer1.0.se'
-EIGHT = [
-    dict(type='Constant', val=0.3, bias=0.1),
-    dict(type='Xavier', gain=2, distribution='uniform'),
-    dict(type='Normal', mean=1, std=0.2, bias_prob=0.01),
-    dict(type='TruncNormal', std=0.02, a=-0.03, b=0.03),
-    dict(type='Uniform', a=-0.1, b=0.1),
-    dict(type='Kaiming', mode='fan_in', nonlinearity='relu'),
-    dict(type='Caffe2Xavier', bias=0.2),
+
+def layers():
+    return nn.Sequential(
+        nn.Linear(4, 4), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 4)
+    )
+
+
+THREE = [
+    dict(type='Orthogonal', gain=2, bias=0.5),
+    dict(type='Identity', bias=0.5),
+    dict(type='ResetParameters'),
 ]
+names_of = pytest.mark.parametrize('cfg', THREE, ids=lambda cfg: cfg['type'])
 
 
-def names_of(parametrized):
-    return parametrized['type']
+@names_of
+def test_layer_override_and_rules_as_with_mmengines_own(cfg):
+    start = layers()
+    with torch.no_grad():
+        for parameter in start.parameters():
+            parameter.fill_(7)
+
+    def written(init_cfg, by_rule=False):
+        model = copy.deepcopy(start)
+        if by_rule:
+            init_modules(model, [dict(path='**', init_cfg=init_cfg)])
+        else:
+            initialize(model, init_cfg)
+        return [
+            not same(value, start.state_dict()[name])
+            for name, value in model.state_dict().items()
+        ]
+
+    linear = [True, True, False, False, True, True]
+    assert written(dict(cfg, layer='Linear')) == linear
+    assert written(dict(cfg, layer=['Linear'])) == linear
+    # The direct base of a class counts, and nothing without `layer`.
+    assert written(dict(cfg, layer='_ConvNd')) == [not x for x in linear]
+    assert written(cfg) == [False] * 6
+    override = dict(cfg, name='1')
+    outer = dict(type='Orthogonal', layer='none', override=override)
+    assert written(outer) == [not x for x in linear]
+    assert written(dict(cfg, layer='Linear'), by_rule=True) == linear
+    assert written(cfg, by_rule=True) == [True] * 6
 
 
-def by_hand(path, init_cfg, seed=5):
-    model = ToyModel()
-    start = snapshot(model)
-    torch.manual_seed(module_seed(seed, path))
-    initialize(model.get_submodule(path), init_cfg)
-    return start, model.state_dict()
+@names_of
+def test_init_weights_says_who_wrote_a_parameter(cfg):
+    model = BaseModule()
+    model.fc = nn.Linear(4, 4)
+    infos = []
 
-
-@pytest.mark.parametrize('cfg', EIGHT, ids=names_of)
-@pytest.mark.parametrize('listed', [False, True], ids=['dict', 'list'])
-def test_a_rule_equals_initialize_by_hand(cfg, listed):
-    cfg = dict(cfg, layer='Linear')
-    cfg = (
-        [cfg, dict(type='Constant', layer='LayerNorm', val=2)]
-        if listed
-        else cfg
-    )
-    model = ToyModel()
-    start, expected = by_hand(SE, cfg)
-    model.load_state_dict(start)
-    report = init_modules(model, [dict(path=SE, init_cfg=cfg)], seed=5)
-    for name, value in model.state_dict().items():
-        assert same(value, expected[name]), name
-    written = 6 if listed else 4
-    assert report.origins() == dict(
-        checkpoint=0, rule=written, model=len(expected) - written
-    )
-
-
-@pytest.mark.parametrize('cfg', EIGHT, ids=names_of)
-def test_without_layer_the_whole_module_is_meant_as_in_override(cfg):
-    path = f'{SE}.fc1'
-    override = dict(cfg, name='fc1')
-    by_override = dict(type='Constant', val=0, override=override)
-    model, other = ToyModel(), ToyModel()
-    init_modules(model, [dict(path=path, init_cfg=cfg)], seed=5)
-    torch.manual_seed(module_seed(5, path))
-    initialize(other.get_submodule(SE), by_override)
-    for key in ('weight', 'bias'):
-        assert same(
-            model.get_parameter(f'{path}.{key}'),
-            other.get_parameter(f'{path}.{key}'),
-        )
-
-
-def test_pretrained_loads_a_part_of_a_checkpoint(tmp_path):
-    state = pretrained(tmp_path / 'weights.pth')
-    cfg = dict(
-        type='Pretrained',
-        checkpoint=str(tmp_path / 'weights.pth'),
-        prefix='backbone.layer1',
-    )
-    model = ToyModel()
-    init_modules(model, [dict(path='backbone.layer2', init_cfg=cfg)])
-    for key, value in model.backbone.layer2.state_dict().items():
-        if '.se.' not in key:
-            assert same(value, state[f'backbone.layer1.{key}'])
-
-
-def test_override_keeps_mmengines_meaning():
-    cfg = dict(
-        type='Normal',
-        layer='Linear',
-        std=0.01,
-        override=dict(type='Constant', name='fc2', val=0.0, bias=4.0),
-    )
-    start, expected = by_hand(SE, cfg)
-    model = ToyModel()
-    model.load_state_dict(start)
-    init_modules(model, [dict(path=SE, init_cfg=cfg)], seed=5)
-    for name, value in model.state_dict().items():
-        assert same(value, expected[name]), name
-    # Without `layer`, only the named part.
-    cfg.pop('layer')
-    model.load_state_dict(start)
-    init_modules(model, [dict(path=SE, init_cfg=cfg)], seed=5)
-    assert same(
-        model.state_dict()[f'{SE}.fc1.weight'], start[f'{SE}.fc1.weight']
-    )
-    assert model.state_dict()[f'{SE}.fc2.bias'].eq(4).all()
-
-
-@pytest.mark.parametrize('cfg', EIGHT[:1] + EIGHT[2:5], ids=names_of)
-def test_a_bare_parameter_takes_the_weights_values(cfg):
-    model = ToyModel()
-    init_modules(model, [dict(path='backbone.gamma', init_cfg=cfg)], seed=5)
-    holder = nn.Module()
-    holder.weight = nn.Parameter(torch.ones(8))
-    parent = nn.Module()
-    parent.part = holder
-    torch.manual_seed(module_seed(5, 'backbone.gamma'))
-    initialize(
-        parent, dict(type='Constant', val=0, override=dict(cfg, name='part'))
-    )
-    assert same(model.backbone.gamma, holder.weight)
-
-
-@pytest.mark.parametrize('cfg', [EIGHT[1], EIGHT[5], EIGHT[6]], ids=names_of)
-def test_what_needs_two_dimensions_says_so_with_the_name(cfg):
-    for path, name in [
-        ('backbone.gamma', 'backbone.gamma'),
-        (SE, f'{SE}.norm.weight'),
-    ]:
-        with pytest.raises(RuleError, match='two dimensions') as info:
-            init_modules(ToyModel(), [dict(path=path, init_cfg=cfg)])
-        assert name in str(info.value)
-
-
-def fill_with_noise(module):
-    if isinstance(module, nn.Linear):
-        module.weight.data.normal_()
-        nn.init.constant_(module.bias, 3)
-
-
-@pytest.mark.parametrize(
-    'fn', [fill_with_noise, f'{__name__}.fill_with_noise'], ids=['fn', 'name']
-)
-def test_apply_calls_your_own_function(fn):
-    model, other = ToyModel(), ToyModel()
-    other.load_state_dict(snapshot(model))
-    rule = dict(path=SE, init_cfg=dict(type='Apply', fn=fn))
-    report = init_modules(model, [rule], seed=5)
-    torch.manual_seed(module_seed(5, SE))
-    other.get_submodule(SE).apply(fill_with_noise)
-    for name, value in model.state_dict().items():
-        assert same(value, other.state_dict()[name]), name
-    assert len(report.rules[0].wrote) == 4
-
-
-def test_init_weights_runs_again_although_basemodule_believes_it_has():
-    model = ToyModel()
-    model.neck.adapter.init_weights()
-    assert model.neck.adapter.is_init
-    nn.init.ones_(model.neck.adapter.down.weight)
-    rule = dict(path='neck.adapter', init_cfg=dict(type='InitWeights'))
-    report = init_modules(model, [rule], seed=5)
-    other = Adapter()
-    torch.manual_seed(module_seed(5, 'neck.adapter'))
-    other.init_weights()
-    for name, value in model.neck.adapter.state_dict().items():
-        assert same(value, other.state_dict()[name]), name
-    assert len(report.rules[0].wrote) == 4
-
-
-@pytest.mark.parametrize(
-    'path, kind', [('backbone.gamma', 'Parameter'), ('head', 'Linear')]
-)
-def test_init_weights_needs_a_module_that_has_it(path, kind):
-    rule = dict(path=path, init_cfg=dict(type='InitWeights'))
-    with pytest.raises(
-        RuleError, match=f'{path} .{kind}. has no init_weights'
-    ):
-        plan_init(ToyModel(), [rule])
-    with pytest.raises(TypeError, match='Linear has none'):
-        initialize(nn.Linear(2, 2), dict(type='InitWeights'))
-
-
-def test_our_initializers_work_in_any_init_cfg():
-    net = nn.Sequential(nn.Linear(2, 2), Adapter())
-    initialize(
-        net,
-        [
-            dict(type='Apply', fn=fill_with_noise),
-            dict(
-                type='Constant',
-                layer='Linear',
-                val=7,
-                override=dict(type='InitWeights', name='1'),
-            ),
-        ],
-    )
-    assert net[0].weight.eq(7).all()
-    assert net[1].down.bias.eq(0.5).all() and net[1].down.weight.ne(7).all()
-
-
-def test_an_initializer_of_the_users_own():
-    @WEIGHT_INITIALIZERS.register_module(name='Half')
-    class Half:
-        def __call__(self, module):
-            for parameter in module.parameters():
-                parameter.data.fill_(0.5)
-
-    try:
-        model = ToyModel()
-        report = init_modules(
-            model, [dict(path=SE, init_cfg=dict(type='Half'))]
-        )
-    finally:
-        WEIGHT_INITIALIZERS.module_dict.pop('Half')
-    assert all(p.eq(0.5).all() for p in model.get_submodule(SE).parameters())
-    assert len(report.rules[0].wrote) == 6
-
-
-def test_an_initializer_with_a_layer_of_its_own_keeps_to_it():
-    @WEIGHT_INITIALIZERS.register_module(name='ZeroLinear')
-    class ZeroLinear(ConstantInit):
+    class Part(BaseModule):
         def __init__(self):
-            super().__init__(val=0, layer='Linear')
+            super().__init__(dict(cfg, layer='Linear'))
+            self.fc = nn.Linear(4, 4)
+            nn.init.constant_(self.fc.weight, 7)
 
-    try:
-        model = ToyModel()
-        rule = dict(path=SE, init_cfg=dict(type='ZeroLinear'))
-        init_modules(model, [rule])
-    finally:
-        WEIGHT_INITIALIZERS.module_dict.pop('ZeroLinear')
-    assert model.get_parameter(f'{SE}.fc1.weight').eq(0).all()
-    assert model.get_parameter(f'{SE}.norm.weight').eq(1).all()
+        def init_weights(self):
+            super().init_weights()
+            infos.append(self._params_init_info[self.fc.weight]['init_info'])
 
-
-def test_an_initializer_may_take_its_arguments_apart():
-    @WEIGHT_INITIALIZERS.register_module(name='Popping')
-    class Popping:
-        def __init__(self, options):
-            self.val = options.pop('val')
-
-        def __call__(self, module):
-            module.weight.data.fill_(self.val)
-
-    try:
-        model = ToyModel()
-        cfg = dict(type='Popping', options=dict(val=2))
-        init_modules(model, [dict(path='**.fc1', init_cfg=cfg)])
-    finally:
-        WEIGHT_INITIALIZERS.module_dict.pop('Popping')
-    assert all(b.se.fc1.weight.eq(2).all() for b in model.backbone.layer2)
+    model.part = Part()
+    model.init_weights()
+    assert infos[0].startswith(cfg['type'])
 
 
-@pytest.mark.parametrize('override', [None, [], {}])
-def test_an_empty_override_is_none(override):
-    model = ToyModel()
-    cfg = dict(type='Constant', val=0, override=override)
-    init_modules(model, [dict(path='head', init_cfg=cfg)])
-    assert model.head.weight.eq(0).all()
+def test_orthogonal_is_orthonormal_rows_or_columns_times_the_gain():
+    model = nn.ModuleDict(dict(wide=nn.Linear(6, 3), conv=nn.Conv2d(2, 9, 2)))
+    cfg = dict(type='Orthogonal', gain=3, bias_prob=0.5)
+    init_modules(model, [dict(path='**', init_cfg=cfg)])
+    wide, conv = model['wide'].weight, model['conv'].weight.flatten(1)
+    torch.testing.assert_close(wide @ wide.T, 9 * torch.eye(3))
+    torch.testing.assert_close(conv.T @ conv, 9 * torch.eye(8))
+    assert model['wide'].bias.eq(0).all()
 
 
-def test_pretrained_takes_a_home_directory(tmp_path, monkeypatch):
-    state = pretrained(tmp_path / 'weights.pth')
-    monkeypatch.setenv('HOME', str(tmp_path))
-    cfg = dict(type='Pretrained', checkpoint='~/weights.pth', prefix='head')
-    model = ToyModel()
-    init_modules(model, [dict(path='head', init_cfg=cfg)])
-    assert same(model.head.weight, state['head.weight'])
+@pytest.mark.parametrize(
+    'layer, shape',
+    [
+        (nn.Linear(4, 4), (2, 4)),
+        (nn.Conv1d(4, 4, 5, padding=2), (2, 4, 7)),
+        (nn.Conv2d(4, 4, (3, 1), padding=(1, 0)), (2, 4, 5, 6)),
+        (nn.Conv2d(4, 4, 3, padding='same', dilation=2), (2, 4, 5, 6)),
+        (nn.Conv2d(4, 4, 1, padding='valid', groups=4), (2, 4, 5, 6)),
+        (nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=2), (2, 4, 5, 6)),
+        (nn.Conv3d(4, 4, 3, padding=1, bias=False), (2, 4, 3, 4, 5)),
+    ],
+    ids=str,
+)
+def test_identity_gives_what_it_is_given(layer, shape):
+    initialize(layer, dict(type='Identity', layer=type(layer).__name__))
+    x = torch.randn(shape)
+    torch.testing.assert_close(layer(x), x)
+
+
+@pytest.mark.parametrize(
+    'layer, shape',
+    [
+        (nn.Linear(4, 3), (3, 4)),
+        (nn.Conv2d(4, 3, 1), (3, 4, 1, 1)),
+        (nn.Conv2d(4, 4, 2, padding='same'), (4, 4, 2, 2)),
+        (nn.Conv2d(4, 4, 3, padding=1, stride=2), (4, 4, 3, 3)),
+        (nn.Conv2d(4, 4, 3), (4, 4, 3, 3)),
+        (nn.Conv2d(4, 4, 3, padding='valid'), (4, 4, 3, 3)),
+        (nn.ConvTranspose2d(4, 4, 1), (4, 4, 1, 1)),
+        (nn.LayerNorm(4), (4,)),
+        (nn.LayerNorm((4, 3)), (4, 3)),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_the_identity_says_so(layer, shape):
+    kind, start = type(layer).__name__, snapshot(layer)
+    text = f'{kind} with a weight of shape {shape}'
+    with pytest.raises(ValueError) as info:
+        initialize(layer, dict(type='Identity', layer=kind))
+    assert text in str(info.value)
+    rule = dict(path='**.0', init_cfg=dict(type='Identity'))
+    with pytest.raises(RuleError) as info:
+        plan_init(nn.ModuleDict(dict(a=nn.Sequential(layer))), [rule])
+    assert f'a.0.weight: {text}' in str(info.value)
+    for name, value in layer.state_dict().items():
+        assert same(value, start[name])
+
+
+def build_defaults():
+    return nn.Sequential(
+        nn.Conv2d(4, 4, 3),
+        nn.Sequential(nn.BatchNorm2d(4), nn.LayerNorm(4)),
+        nn.GRU(4, 4),
+        nn.Embedding(4, 4),
+        nn.MultiheadAttention(4, 2),
+    )
+
+
+def test_reset_parameters_is_what_a_new_layer_has():
+    model = build_defaults()
+    start = {
+        name: torch.full_like(v, 7) for name, v in snapshot(model).items()
+    }
+    model.load_state_dict(start)
+    for index, layer in enumerate(model):
+        cfg = dict(type='ResetParameters')
+        report = init_modules(model, [dict(path=str(index), init_cfg=cfg)])
+        names = {f'{index}.{name}' for name in layer.state_dict()}
+        assert set(report.rules[0].wrote) == names
+    fresh = build_defaults().state_dict()
+    for name, value in model.state_dict().items():
+        spread = fresh[name].float().std(unbiased=False)
+        if spread == 0:  # a constant
+            assert same(value, fresh[name]), name
+        else:
+            assert value.std() > 0 and value.abs().max() < 5, name
+
+
+def test_reset_parameters_draws_as_the_constructor_does():
+    for build in [
+        lambda: nn.Conv2d(4, 4, 3),
+        lambda: nn.MultiheadAttention(4, 2),
+        lambda: nn.GRU(4, 4),
+    ]:
+        torch.manual_seed(3)
+        fresh = build().state_dict()
+        model = nn.Module()
+        model.part = build()
+        torch.manual_seed(3)
+        override = dict(type='ResetParameters', name='part')
+        initialize(model, dict(type='ResetParameters', override=override))
+        for name, value in model.part.state_dict().items():
+            assert same(value, fresh[name]), name
+
+
+def test_reset_parameters_in_a_runner_puts_back_a_pretrained_part(
+    work_dir, tmp_path
+):
+    state = {k: v + 1 for k, v in ToyModel().state_dict().items()}
+    torch.save(state, tmp_path / 'all.pth')
+    rule = dict(
+        path='backbone.layer2.1',
+        init_cfg=dict(type='ResetParameters'),
+        overwrite=True,
+    )
+    runner = build_runner(
+        work_dir,
+        custom_hooks=hooks(rule),
+        load_from=str(tmp_path / 'all.pth'),
+    )
+    runner.train()
+    start, part = start_of(runner), 'backbone.layer2.1'
+    assert start[f'{part}.bn.running_mean'].eq(0).all()
+    assert start[f'{part}.bn.num_batches_tracked'].eq(0)
+    assert start[f'{part}.se.norm.weight'].eq(1).all()
+    assert start[f'{part}.linear.weight'].abs().max() < 8**-0.5
+    for name, value in state.items():
+        assert same(start[name], value) is not name.startswith(part), name
+
+
+# By path, on norm layers and on bare parameters.
+
+
+@pytest.fixture
+def bare():
+    model = nn.Module()
+    model.attn = nn.MultiheadAttention(4, 2)
+    model.token = nn.Parameter(torch.zeros(1, 1, 4))
+    model.mix = nn.Parameter(torch.zeros(4, 4))
+    model.gamma = nn.Parameter(torch.zeros(4))
+    model.norm = nn.LayerNorm(4)
+    return model
+
+
+def test_bare_parameters_that_make_sense(bare):
+    orthogonal = dict(type='Orthogonal')
+    paths = ['attn.in_proj_weight', 'token']
+    rules = [dict(path=paths, init_cfg=orthogonal)]
+    rules.append(dict(path='mix', init_cfg=dict(type='Identity')))
+    init_modules(bare, rules)
+    weight = bare.attn.in_proj_weight
+    torch.testing.assert_close(weight.T @ weight, torch.eye(4))
+    torch.testing.assert_close(bare.token.norm(), torch.tensor(1.0))
+    assert same(bare.mix, torch.eye(4))
+
+
+@pytest.mark.parametrize('cfg', THREE[:2], ids=lambda cfg: cfg['type'])
+def test_the_bias_is_what_it_says(cfg):
+    model = layers()
+    initialize(model, dict(cfg, layer='Linear'))
+    assert model[0].bias.eq(0.5).all() and model[2].bias.eq(0.5).all()
+
+
+@pytest.mark.parametrize(
+    'path, kind, text',
+    [
+        ('gamma', 'Orthogonal', 'two dimensions, and gamma have'),
+        ('norm', 'Orthogonal', 'two dimensions, and norm.weight have'),
+        ('gamma', 'Identity', r'gamma: Parameter with .* \(4,\) cannot'),
+        ('token', 'Identity', r'token: Parameter with .* \(1, 1, 4\)'),
+        ('attn.in_proj_weight', 'Identity', r'weight: Parameter .*\(12, 4\)'),
+        ('gamma', 'ResetParameters', r'gamma \(Parameter\) has no reset'),
+    ],
+)
+def test_bare_parameters_that_do_not_say_so_with_the_name(
+    bare, path, kind, text
+):
+    rule = dict(path=path, init_cfg=dict(type=kind))
+    with pytest.raises(RuleError, match=text):
+        plan_init(bare, [rule])
+
+
+def test_what_reaches_nothing_is_said_before_anything_is_written(bare):
+    for kind in ('Orthogonal', 'Identity'):
+        rule = dict(path='attn', init_cfg=dict(type=kind, layer='Conv2d'))
+        with pytest.raises(RuleError, match='initialises nothing: no layer'):
+            plan_init(bare, [rule])

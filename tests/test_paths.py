@@ -13,9 +13,11 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
 )
 from toy import ToyModel, same
 
-from mmpartinit import init_modules
+from mmpartinit import RuleError, init_modules, plan_init
 from mmpartinit.paths import PathError, parse_pattern
 from mmpartinit.tree import ModelTree
+
+ZERO = dict(type='Constant', val=0)
 
 
 def select(model: nn.Module, pattern: str) -> List[str]:
@@ -190,11 +192,14 @@ def test_braces_are_the_union_of_their_words(segments, words):
     ],
 )
 def test_nearest_name_comes_first(pattern, nearest):
-    assert ModelTree(ToyModel()).nearest(pattern)[0] == nearest
+    with pytest.raises(RuleError, match=f'do exist: {nearest}'):
+        plan_init(ToyModel(), [dict(path=pattern, init_cfg=ZERO)])
 
 
-def test_nothing_near_is_no_name():
-    assert ModelTree(ToyModel()).nearest('zzzzzz.qqqqqq') == []
+def test_where_nothing_is_near_the_parts_of_the_model_are_named():
+    rule = dict(path='zzzzzz.qqqqqq', init_cfg=ZERO)
+    with pytest.raises(RuleError, match='the model consists of .*backbone'):
+        plan_init(ToyModel(), [rule])
 
 
 # --- wrappers and shared modules
@@ -216,9 +221,13 @@ def test_wrappers_never_show(wrap):
     plain, wrapped = ToyModel(), ToyModel()
     wrapped.backbone.layer1[0] = wrap(wrapped.backbone.layer1[0])
     wrapped = wrap(wrapped)
-    expected, found = ModelTree(plain), ModelTree(wrapped)
-    assert found.paths == expected.paths
-    assert [s.name for s in found.slots] == list(plain.state_dict())
+    rule = dict(path='**.se', init_cfg=ZERO)
+    expected, found = (plan_init(m, [rule]) for m in (plain, wrapped))
+    assert [m.path for m in found.matches] == [
+        m.path for m in expected.matches
+    ]
+    names = [tensor.name for tensor in found.preview().tensors]
+    assert names == list(plain.state_dict())
 
 
 @pytest.mark.parametrize('wrap', [nn.DataParallel, checkpoint_wrapper])

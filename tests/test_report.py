@@ -84,7 +84,7 @@ def test_no_file_without_report(work_dir):
     runner = build_runner(work_dir, custom_hooks=hooks(SE_ZERO, report=False))
     runner.train()
     assert report_of(runner) is not None
-    assert not list(work_dir.rglob('init_report.json'))
+    assert not list(work_dir.rglob('init_report.*'))
 
 
 def test_the_log_has_one_table_and_each_finding_once(work_dir, tmp_path):
@@ -308,3 +308,12 @@ def test_scales_of_what_no_rule_wrote_come_from_a_sample():
     assert small.mean == pytest.approx(weight.mean().item(), rel=1e-6)
     assert small.std == pytest.approx(weight.std(unbiased=False).item())
     assert (new.mean, new.std) == (2.0, 0.0)
+
+
+def test_keys_that_a_later_version_adds_are_no_matter(tmp_path):
+    report = init_modules(ToyModel(), [LINEAR])
+    data = report.to_dict()
+    data['tensors'][0]['new_key'] = 1
+    data['another'] = 2
+    (tmp_path / 'report.json').write_text(json.dumps(data))
+    assert InitReport.load(str(tmp_path / 'report.json')) == report

@@ -56,11 +56,12 @@ def main(arguments: Optional[List[str]] = None) -> int:
     Returns:
         int: The exit status.
     """
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     return options.run(options)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The words that the command takes."""
     parser = argparse.ArgumentParser(
         prog='mmpartinit',
         description='Say where every weight of a modified model comes from.',

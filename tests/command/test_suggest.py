@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn as nn
-from command import TOY, run, said
+from as_process import TOY, run, said
 from mmengine.config import Config
 from mmengine.model import BaseModel, BaseModule
 from mmengine.registry import MODELS, DefaultScope
@@ -21,7 +21,7 @@ from mmpartinit.command.paste import as_code, suggest
 from mmpartinit.command.planning import plan_config
 from mmpartinit.tree import ModelTree
 
-CONFIGS = Path(__file__).parents[1] / 'configs'
+CONFIGS = Path(__file__).parents[2] / 'configs'
 COVERED = {'checkpoint', 'rule'}
 
 

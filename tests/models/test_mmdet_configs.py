@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from toy import report_of, same, start_of
 
 pytestmark = pytest.mark.needs_mmdet
-CONFIGS = Path(__file__).parents[1] / 'configs'
+CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 def load(name, work_dir, canvases):

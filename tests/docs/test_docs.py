@@ -12,7 +12,7 @@ import pytest
 from pages import ALL, PAGES, READMES, ROOT, Fence, Page, slug
 
 import mmpartinit
-from mmpartinit.command.cli import _parser
+from mmpartinit.command.cli import build_parser
 
 CHINESE = PAGES['zh_cn']
 
@@ -56,7 +56,7 @@ def test_commands_are_those_that_there_are(page):
     code = [line for text in page.blocks('bash') for line in text.splitlines()]
     for words in (shlex.split(line, comments=True) for line in code):
         if words[:1] == ['mmpartinit']:
-            _parser().parse_args(words[1:])
+            build_parser().parse_args(words[1:])
     for target in re.findall(r'`make ([\w-]+)', page.prose):
         assert f'\n{target}:' in makefile, target
 

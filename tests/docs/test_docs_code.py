@@ -6,7 +6,7 @@ import sys
 import types
 from pathlib import Path
 
-import command
+import as_process
 import pytest
 import torch
 import torch.nn as nn
@@ -167,7 +167,7 @@ def test_the_path_of_the_commands_page(page, tmp_path):
     )
 
     def output(*words):
-        done = command.run(*words, cwd=tmp_path)
+        done = as_process.run(*words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
-from command import TOY, run, said
+from as_process import TOY, run, said
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
@@ -24,7 +24,7 @@ from mmpartinit import InitReport
 from mmpartinit.command.look import _Nothing, _weights_only, look, read_config
 from mmpartinit.command.planning import plan_config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GCNET = 'mmdet::gcnet/mask-rcnn_r50-syncbn-gcb-r16-c3-c5_fpn_1x_coco.py'
 NORMAL = dict(
     path='backbone.**.se', init_cfg=dict(type='Normal', layer='Linear')

@@ -1,0 +1,67 @@
+"""`mmpartinit show`, as a process on saved reports."""
+
+import re
+
+import numpy as np
+import pytest
+from as_process import run, said
+from PIL import Image
+from toy import SE_ZERO, build_runner, hooks, pretrained, report_of
+
+from mmpartinit import InitReport
+from mmpartinit.records import TensorRecord
+
+RECORD = TensorRecord('weight', [8, 8], 'float32', 'checkpoint', None, 0, 1)
+
+
+def test_show_gives_the_table_and_the_figure(work_dir, tmp_path):
+    pretrained(tmp_path / 'weights.pth')
+    trained = build_runner(
+        work_dir,
+        custom_hooks=hooks(SE_ZERO),
+        load_from=str(tmp_path / 'weights.pth'),
+    )
+    trained.train()
+    path = f'{trained.log_dir}/init_report.json'
+    figure = f'{trained.log_dir}/shown.png'
+    done = run('show', path, '--figure', figure, cwd=trained.log_dir)
+    assert done.returncode == 0, done.stderr
+    report = InitReport.load(path)
+    assert report == report_of(trained)
+    assert report.summary() in done.stdout
+    assert 'backbone.**.se.fc2' in done.stdout
+    assert f'The figure: {figure}' in done.stdout
+    with Image.open(figure) as image, Image.open(
+        f'{trained.log_dir}/init_report.png'
+    ) as first:
+        assert (np.asarray(image) == np.asarray(first)).all()
+
+
+@pytest.mark.parametrize(
+    'text, sentence',
+    [
+        (None, 'No such file'),
+        ('{', 'cannot be read'),
+        ('[]', '`version` should be 1, and is none'),
+        ('{"version": 2}', '`version` should be 1, and is 2'),
+        ('{"version": 1, "seed": 0}', "no whole report: KeyError: 'tensors'"),
+    ],
+)
+def test_what_is_no_report(text, sentence, tmp_path):
+    if text is not None:
+        (tmp_path / 'report.json').write_text(text)
+    assert sentence in said(run('show', 'report.json', cwd=tmp_path))
+
+
+def test_a_figure_that_cannot_be_written(tmp_path):
+    InitReport(0, [RECORD], []).save(str(tmp_path / 'report.json'))
+    for name in ('figure.xyz', 'no/such/folder.png'):
+        said(run('show', 'report.json', '--figure', name, cwd=tmp_path))
+
+
+def test_help_has_examples_for_each_command(tmp_path):
+    for command in ('plan', 'suggest', 'show'):
+        done = run(command, '--help', cwd=tmp_path)
+        assert done.returncode == 0
+        assert re.search(rf'examples:\n  mmpartinit {command} ', done.stdout)
+    assert '  mmpartinit suggest' in run('--help', cwd=tmp_path).stdout
