@@ -24,7 +24,7 @@ _SMALL = 8  # tensors that are not split further
 _MOST_LETTERS = 19
 
 
-class _Look(NamedTuple):
+class _Style(NamedTuple):
     """How an origin is drawn: never told apart by colour alone."""
 
     label: str
@@ -34,10 +34,10 @@ class _Look(NamedTuple):
     size: float
 
 
-_LOOKS = dict(
-    checkpoint=_Look('checkpoint', '#0072B2', '', 'o', 5),
-    rule=_Look('rule', '#E69F00', '/////', 'D', 8),
-    model=_Look("model's own code", '#8C8C8C', '.....', 'x', 9),
+_STYLES = dict(
+    checkpoint=_Style('checkpoint', '#0072B2', '', 'o', 5),
+    rule=_Style('rule', '#E69F00', '/////', 'D', 8),
+    model=_Style("model's own code", '#8C8C8C', '.....', 'x', 9),
 )
 
 
@@ -180,7 +180,7 @@ def _chunks(parts: List[Part], most: int) -> List[Part]:
 def _draw_shares(axes: 'Axes', parts: List[Part]) -> None:
     rows = np.arange(len(parts))
     left = np.zeros(len(parts))
-    for origin, look in _LOOKS.items():
+    for origin, style in _STYLES.items():
         share = np.array(
             [
                 100 * np.mean([t.origin == origin for t in part.tensors])
@@ -193,8 +193,8 @@ def _draw_shares(axes: 'Axes', parts: List[Part]) -> None:
             share[some],
             left=left[some],
             height=0.62,
-            color=look.colour,
-            hatch=look.hatch,
+            color=style.colour,
+            hatch=style.hatch,
             edgecolor='white',
             linewidth=0,
         )
@@ -223,7 +223,7 @@ def _draw_sizes(
     high = max(math.ceil(math.log10(max(known, default=1))), low + 1)
     gap = 0.08 * (high - low) + 0.15
     zero = low - 2 * gap
-    for lane, (origin, look) in enumerate(_LOOKS.items()):
+    for lane, (origin, style) in enumerate(_STYLES.items()):
         x, y = [], []
         for row, part in enumerate(parts):
             for number, tensor in enumerate(part.tensors):
@@ -236,11 +236,11 @@ def _draw_sizes(
         axes.scatter(
             x,
             y,
-            s=look.size,
-            marker=look.marker,
-            color=look.colour,
+            s=style.size,
+            marker=style.marker,
+            color=style.colour,
             alpha=0.75 if len(x) < 400 else 0.4,
-            linewidths=0.7 if look.marker == 'x' else 0,
+            linewidths=0.7 if style.marker == 'x' else 0,
         )
     axes.axvline(low - gap, color='0.6', linewidth=0.5, linestyle=':')
     step = max(1, math.ceil((high - low) / 4))
@@ -272,12 +272,12 @@ def _draw_legend(figure: 'Figure', tensors: List[TensorRecord]) -> None:
             [],
             [],
             linestyle='',
-            marker=look.marker,
-            color=look.colour,
+            marker=style.marker,
+            color=style.colour,
             markersize=4,
-            label=f'{look.label} ({counts[origin]})',
+            label=f'{style.label} ({counts[origin]})',
         )
-        for origin, look in _LOOKS.items()
+        for origin, style in _STYLES.items()
     ]
     figure.legend(
         handles=marks,

@@ -33,7 +33,7 @@ def report_text(
     fit are counted, errors and warnings come first. ``width`` is the number
     of characters in a line at most.
     """
-    table = rules_table(rules, lines is not None, width)
+    table = _rules_table(rules, lines is not None, width)
     text = [*table, *textwrap.wrap(summary, width)]
     findings = sorted(findings, key=lambda f: _LEVELS.index(f.level))
     if lines is None:
@@ -45,7 +45,7 @@ def report_text(
     return '\n'.join(text + _shortly(findings, lines - len(text), width))
 
 
-def rules_table(
+def _rules_table(
     rules: List[RuleRecord], is_short: bool, width: int
 ) -> List[str]:
     """A table with a row for each rule; in short, each takes a single line,

@@ -19,7 +19,7 @@ from a config with new modules to a look at the outcome:
   mmpartinit suggest configs/my_config.py          a hook to paste into it
   mmpartinit plan configs/my_config.py             what the hook would do
   python tools/train.py configs/my_config.py
-  mmpartinit show work_dirs/my_config/20250101_120000/init_report.json
+  mmpartinit show work_dirs/my_config/*/init_report.json
 """
 _PLAN = """\
 examples:
@@ -123,7 +123,7 @@ def _add_show(commands: Any) -> None:
         'Print the table of an init_report.json, and draw its figure.',
         _SHOW,
     )
-    show.add_argument('report', metavar='REPORT.json')
+    show.add_argument('reports', metavar='REPORT.json', nargs='+')
     show.add_argument(
         '--figure', metavar='FILE', help='draw into a .png, .pdf or .svg file'
     )
@@ -231,13 +231,17 @@ def _suggest(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    several = len(options.reports) > 1
     try:
-        report = InitReport.load(options.report)
+        if several and options.figure:
+            raise ReportError('--figure draws one report; name that one alone')
+        reports = [InitReport.load(path) for path in options.reports]
         if options.figure:
-            report.save_figure(options.figure)
+            reports[0].save_figure(options.figure)
     except (ReportError, OSError, ValueError) as error:
         return _fail(error, False)
-    print(report.text())
+    for path, report in zip(options.reports, reports):
+        print(f'{path}:\n{report.text()}\n' if several else report.text())
     if options.figure:
         print(f'The figure: {options.figure}')
     return 0

@@ -37,6 +37,19 @@ def test_show_gives_the_table_and_the_figure(work_dir, tmp_path):
         assert (np.asarray(image) == np.asarray(first)).all()
 
 
+def test_several_runs_are_shown_one_after_the_other(tmp_path):
+    for name in ('a.json', 'b.json'):
+        InitReport(0, [RECORD], []).save(str(tmp_path / name))
+    done = run('show', 'a.json', 'b.json', cwd=tmp_path)
+    assert re.findall(r'(?m)^[ab]\.json:$', done.stdout) == [
+        'a.json:',
+        'b.json:',
+    ]
+    assert done.stdout.count('1 tensors: 1 from checkpoint') == 2
+    words = ['show', 'a.json', 'b.json', '--figure', 'a.png']
+    assert 'draws one report' in said(run(*words, cwd=tmp_path))
+
+
 @pytest.mark.parametrize(
     'text, sentence',
     [
