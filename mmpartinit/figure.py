@@ -49,14 +49,8 @@ class Part(NamedTuple):
 
 
 def draw_report(records: Sequence[TensorRecord]) -> 'Figure':
-    """Draw a report.
-
-    Args:
-        records (Sequence[TensorRecord]): Its tensors.
-
-    Returns:
-        Figure: A figure of matplotlib, of a column's width; apart from
-        pyplot, so that nothing has to be closed.
+    """Draw the tensors of a report, into a figure of a column's width; apart
+    from pyplot, so that nothing has to be closed.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -81,25 +75,13 @@ def draw_report(records: Sequence[TensorRecord]) -> 'Figure':
 
 
 def as_image(figure: 'Figure') -> np.ndarray:
-    """A figure as an image.
-
-    Args:
-        figure (Figure): What :func:`draw_report` gave.
-
-    Returns:
-        np.ndarray: RGB, of shape (height, width, 3) and dtype uint8.
-    """
+    """A figure as RGB, of shape (height, width, 3) and dtype uint8."""
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
 def save_image(image: np.ndarray, path: str) -> None:
-    """Write what :func:`as_image` gave, which is drawn already.
-
-    Args:
-        image (np.ndarray): The image.
-        path (str): File to write, a PNG.
-    """
+    """Write what :func:`as_image` gave, which is drawn already, as a PNG."""
     from matplotlib.image import imsave
 
     imsave(path, image, dpi=_DPI)
@@ -108,14 +90,8 @@ def save_image(image: np.ndarray, path: str) -> None:
 def model_parts(
     tensors: Sequence[TensorRecord], most: int = _MOST_ROWS
 ) -> List[Part]:
-    """Split a model into parts, the large ones further than the small ones.
-
-    Args:
-        tensors (Sequence[TensorRecord]): Tensors, in the model's order.
-        most (int): How many parts to make at most.
-
-    Returns:
-        list[Part]: Parts in the model's order, of neighbouring tensors.
+    """Split a model into at most so many parts of neighbouring tensors, in its
+    order, the large ones further than the small ones.
     """
     parts = _chunks(_children(Part('', list(tensors))), most)
     done: List[str] = []  # labels of what is split, or cannot be

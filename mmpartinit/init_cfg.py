@@ -129,14 +129,14 @@ def _build(name: str, cfg: Dict[str, Any], problems: List[str]) -> Any:
     try:
         return WEIGHT_INITIALIZERS.build(_copied(cfg))
     except (TypeError, ValueError, KeyError, AssertionError) as error:
-        if isinstance(kind, str) and not _is_known(kind, cfg.get('_scope_')):
-            problems.append(
-                f'{name}: no initializer is registered as {kind!r}'
-                f'{nearest(kind, _known_names())}; an initializer of your own '
-                'is registered when its module is in `custom_imports`'
-            )
-            return None
         text = str(error.args[0]) if error.args else repr(error)
+        scope = cfg.get('_scope_')
+        if isinstance(kind, str) and not _is_registered(kind, scope):
+            text = (
+                f'no initializer is registered as {kind!r}'
+                f'{nearest(kind, _registered_names())}; an initializer of '
+                'your own is registered when its module is in `custom_imports`'
+            )
         problems.append(f'{name}: {" ".join(text.split())}')
         return None
 
@@ -166,13 +166,13 @@ def has_values(module: nn.Module) -> bool:
     )
 
 
-def _is_known(kind: str, scope: Optional[str]) -> bool:
+def _is_registered(kind: str, scope: Optional[str]) -> bool:
     # As `build` looks it up: in the registry of the default scope first.
     with WEIGHT_INITIALIZERS.switch_scope_and_registry(scope) as registry:
         return registry.get(kind) is not None
 
 
-def _known_names() -> List[str]:
+def _registered_names() -> List[str]:
     registries = [WEIGHT_INITIALIZERS, *WEIGHT_INITIALIZERS.children.values()]
     return [name for registry in registries for name in registry.module_dict]
 

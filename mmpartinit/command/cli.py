@@ -258,7 +258,8 @@ def _demo(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 2
-    from ..demo.run import run_demo
+    with _talk_aside():
+        from ..demo.run import run_demo
 
     run_demo(options.work_dir, options.seeds)
     return 0

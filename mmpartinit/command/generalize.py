@@ -12,15 +12,10 @@ _NUMBER = re.compile(r'(\d+)')
 
 
 def outermost_new(tree: ModelTree, names: Set[str]) -> List[int]:
-    """The largest parts of a model that are new as a whole.
+    """The largest parts of a model, as numbers of nodes in order, of which
+    all tensors are among the names of the new ones.
 
-    Args:
-        tree (ModelTree): The model.
-        names (set[str]): State-dict names of the new tensors.
-
-    Returns:
-        list[int]: Numbers of modules and parameters, in order. Lists of
-        modules are left out in favour of what is in them.
+    Lists of modules are left out in favour of what is in them.
     """
     numbers = []
     for number, node in enumerate(tree.nodes):
@@ -47,15 +42,8 @@ def skeleton(path: str) -> str:
 
 
 def patterns_for(tree: ModelTree, numbers: Sequence[int]) -> List[str]:
-    """Name nodes whose paths differ in numbers only.
-
-    Args:
-        tree (ModelTree): The model.
-        numbers (Sequence[int]): The nodes.
-
-    Returns:
-        list[str]: Patterns that match these nodes and nothing else; one where
-        that can be.
+    """Patterns that match these nodes, whose paths differ in numbers only, and
+    nothing else; one where that can be.
     """
     split = [_NUMBER.split(tree.paths[number]) for number in numbers]
     columns = [list(dict.fromkeys(column)) for column in zip(*split)]

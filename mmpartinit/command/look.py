@@ -81,9 +81,6 @@ def read_config(name: str, options: Optional[Dict[str, Any]] = None) -> Config:
         options (dict, optional): Values to change, by dotted keys. Defaults
             to None.
 
-    Returns:
-        Config: The config.
-
     Raises:
         LookError: If there is no such config, or it does not parse.
     """
@@ -104,14 +101,8 @@ def read_config(name: str, options: Optional[Dict[str, Any]] = None) -> Config:
 def look(cfg: Config, weights: bool = True) -> Look:
     """Build a config's model and load what the config loads.
 
-    Args:
-        cfg (Config): The config.
-        weights (bool): Whether to initialize and load the model. Without, no
-            checkpoint is read, and nothing counts as loaded. Defaults to
-            True.
-
-    Returns:
-        Look: The model, and what was loaded.
+    Without ``weights``, nothing is initialized, no checkpoint is read, and
+    nothing counts as loaded.
 
     Raises:
         LookError: If the model cannot be built, or its weights not loaded.

@@ -10,13 +10,8 @@ _WIDTH = 79
 
 
 def suggest(seen: Look) -> str:
-    """Write rules for what is new in a config's model and not covered.
-
-    Args:
-        seen (Look): The config and its model.
-
-    Returns:
-        str: Python; nothing but comments where there is nothing to suggest.
+    """Write rules for what is new in a config's model and not covered, as
+    Python; nothing but comments where there is nothing to suggest.
 
     Raises:
         LookError: If no rules could be found.
@@ -63,16 +58,14 @@ def suggest(seen: Look) -> str:
 
 
 def as_code(value: Any, room: int = _WIDTH, beside: int = 0) -> str:
-    """Write plain data as configs do.
+    """Write dicts, lists, tuples, classes and literals as configs do, without
+    a newline at the end.
 
     Args:
-        value (Any): Dicts, lists, tuples, classes and literals.
+        value (Any): What to write.
         room (int): Characters in a line, from where the last line starts.
         beside (int): Characters beside the value in its first line. Defaults
             to 0.
-
-    Returns:
-        str: Python, without a newline at its end.
     """
     text = _flat(value)
     is_short = len(text) + beside <= room

@@ -11,16 +11,11 @@ from .look import Look
 
 
 def plan_config(seen: Look, weights: bool = True) -> InitReport:
-    """Work out what training with a config would initialize.
+    """Work out what training with a config would initialize; ``weights`` says
+    whether the model was loaded.
 
-    Args:
-        seen (Look): The config and its model.
-        weights (bool): Whether the model was loaded. Defaults to True.
-
-    Returns:
-        InitReport: What each rule would write and keep; everything that is
-        wrong with the rules as findings of level ``'error'``. The rules of
-        several hooks are numbered through.
+    Everything that is wrong with the rules is in the findings, as errors. The
+    rules of several hooks are numbered through.
     """
     rules, problems = config_rules(seen)
     plan = make_plan(seen.model, rules, seen.loaded, files=weights)
@@ -32,14 +27,8 @@ def plan_config(seen: Look, weights: bool = True) -> InitReport:
 
 
 def config_rules(seen: Look) -> Tuple[List[Rule], List[str]]:
-    """Read the rules of a config's hooks.
-
-    Args:
-        seen (Look): The config.
-
-    Returns:
-        tuple[list[Rule], list[str]]: The rules that can be read, and what is
-        wrong with the hooks and with the other rules.
+    """The rules of a config's hooks that can be read, and what is wrong with
+    the hooks and with the other rules.
     """
     rules: List[Rule] = []
     problems: List[str] = []

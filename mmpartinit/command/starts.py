@@ -78,16 +78,8 @@ def by_value(tensor: Tensor) -> InitCfg:
 def by_owner(
     path: str, owner: nn.Module, node: nn.Module
 ) -> Optional[InitCfg]:
-    """What the init_cfg of a module says of one below it.
-
-    Args:
-        path (str): Path from the owner to the module.
-        owner (nn.Module): A module above it.
-        node (nn.Module): The module.
-
-    Returns:
-        dict | None: The item that writes it last, as MMEngine applies them;
-        None where there is none.
+    """What the init_cfg of a module says of one below it, at a path from it:
+    the item that writes it last, as MMEngine applies them, or None.
     """
     found = None
     for item in _items(getattr(owner, 'init_cfg', None)):

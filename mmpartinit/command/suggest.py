@@ -53,9 +53,6 @@ class Suggester:
 
     It tries initializers out on the model, which is built to be looked at
     only.
-
-    Args:
-        seen (Look): The config and its model.
     """
 
     def __init__(self, seen: Look) -> None:
