@@ -24,21 +24,21 @@ except ModuleNotFoundError as error:
         name='mmengine',
     ) from None
 
-from .adapted import AdaptedPretrained
 from .errors import RuleError
 from .hook import CustomModuleInitHook
-from .initializers import (
+from .initializers.adapted import AdaptedPretrained
+from .initializers.layers import (
     Apply,
     Identity,
     InitWeights,
     Orthogonal,
     ResetParameters,
 )
-from .loading import record_loads
+from .model.loading import record_loads
 from .plan import InitPlan, init_modules, plan_init
-from .report import InitReport
-from .seeding import module_seed
+from .report.report import InitReport
 from .version import __version__
+from .writing.seeding import module_seed
 
 __all__ = [
     'AdaptedPretrained',

@@ -13,12 +13,12 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from .errors import RuleError
-from .figure import as_image, draw_report, save_image
-from .loading import loaded_names
+from .model.loading import loaded_names
 from .plan import run_rules
 from .processes.ranks import on_all_ranks
-from .report import InitReport
-from .rules import one_seed, parse_rules
+from .report.figure import as_image, draw_report, save_image
+from .report.report import InitReport
+from .rules.rule import one_seed, parse_rules
 
 
 @HOOKS.register_module()

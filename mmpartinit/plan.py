@@ -20,17 +20,17 @@ from typing import (
 import torch.nn as nn
 from torch import Tensor
 
-from . import findings as find
-from .checks import check_matches
-from .describe import add_scales, rule_records, shape_of, tensor_records
+from .checks import findings as find
+from .checks.matches import check_matches
 from .errors import RuleError
-from .matching import Match, loaded_ids, match_rules
+from .model.tree import ModelTree
 from .processes.ranks import check_alike, on_all_ranks, share
-from .records import Finding
-from .report import InitReport
-from .rules import Rule, parse_rules
-from .tree import ModelTree
-from .writing import Outcome, write_matches
+from .report.describe import add_scales, rule_records, shape_of, tensor_records
+from .report.records import Finding
+from .report.report import InitReport
+from .rules.matching import Match, loaded_ids, match_rules
+from .rules.rule import Rule, parse_rules
+from .writing.apply import Outcome, write_matches
 
 
 @dataclass

@@ -12,8 +12,13 @@ from PIL import Image
 from toy import SE_ZERO, build_runner, hooks, pretrained
 
 from mmpartinit import InitReport
-from mmpartinit.figure import as_image, draw_report, model_parts, value_size
-from mmpartinit.records import TensorRecord
+from mmpartinit.report.figure import (
+    as_image,
+    draw_report,
+    model_parts,
+    value_size,
+)
+from mmpartinit.report.records import TensorRecord
 
 COLOURS = dict(checkpoint='#0072B2', rule='#E69F00', model='#8C8C8C')
 
@@ -201,7 +206,7 @@ def test_the_size_of_values():
 
 def test_importing_the_package_imports_no_matplotlib():
     program = (
-        'import sys, mmpartinit, mmpartinit.figure; '
+        'import sys, mmpartinit, mmpartinit.report.figure; '
         'print("imported" if "matplotlib" in sys.modules else "not imported")'
     )
     done = subprocess.run(

@@ -17,7 +17,7 @@ from test_protection import STYLES
 from toy import same, snapshot
 
 from mmpartinit import RuleError, init_modules, plan_init, record_loads
-from mmpartinit.tree import ModelTree
+from mmpartinit.model.tree import ModelTree
 
 NAMES = ['a', 'b', 'se']
 LEAVES = [

@@ -27,7 +27,7 @@ from toy import (
 )
 
 from mmpartinit import init_modules, record_loads
-from mmpartinit.loading import loaded_names
+from mmpartinit.model.loading import loaded_names
 
 
 @pytest.fixture

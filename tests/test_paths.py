@@ -14,8 +14,8 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
 from toy import ToyModel, same
 
 from mmpartinit import RuleError, init_modules, plan_init
-from mmpartinit.paths import PathError, parse_pattern
-from mmpartinit.tree import ModelTree
+from mmpartinit.model.tree import ModelTree
+from mmpartinit.rules.patterns import PathError, parse_pattern
 
 ZERO = dict(type='Constant', val=0)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmpartinit.tensors import statistics
+from mmpartinit.model.tensors import statistics
 
 
 @pytest.mark.parametrize('size', [1, 300, 8193, 200_000])

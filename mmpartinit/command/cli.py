@@ -11,7 +11,7 @@ from typing import Any, Iterator, List, Optional
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
-from ..report import InitReport, ReportError
+from ..report.report import InitReport, ReportError
 from ..version import __version__
 
 _EXAMPLES = """\

@@ -5,8 +5,8 @@ from typing import Dict, List, Sequence, Set, Tuple
 
 import torch.nn as nn
 
-from ..paths import parse_pattern
-from ..tree import ModelTree
+from ..model.tree import ModelTree
+from ..rules.patterns import parse_pattern
 
 _NUMBER = re.compile(r'(\d+)')
 

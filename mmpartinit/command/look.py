@@ -21,7 +21,7 @@ from mmengine.runner import load_checkpoint
 from mmengine.utils import digit_version
 
 from ..hook import CustomModuleInitHook
-from ..loading import loaded_names
+from ..model.loading import loaded_names
 
 _ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 _NOT_ONLY = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'

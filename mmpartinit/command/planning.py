@@ -4,9 +4,9 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ..errors import RuleError
 from ..plan import make_plan
-from ..records import Finding
-from ..report import InitReport
-from ..rules import Rule, one_seed, read_rules
+from ..report.records import Finding
+from ..report.report import InitReport
+from ..rules.rule import Rule, one_seed, read_rules
 from .look import Look
 
 

@@ -6,10 +6,10 @@ from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 import torch.nn as nn
 
 from ..errors import RuleError
-from ..initializers import has_init_weights
+from ..initializers.layers import has_init_weights
+from ..model.tree import ModelTree
 from ..plan import InitPlan, init_modules, make_plan
-from ..rules import Rule, read_rules
-from ..tree import ModelTree
+from ..rules.rule import Rule, read_rules
 from .generalize import outermost_new, patterns_for, skeleton
 from .look import Look, LookError
 from .planning import config_rules

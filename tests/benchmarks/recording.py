@@ -7,7 +7,7 @@ ORIGINAL = nn.Module._load_from_state_dict
 from subjects import detector, pretrained  # noqa: E402
 from timing import in_turns  # noqa: E402
 
-from mmpartinit.loading import loaded_names  # noqa: E402
+from mmpartinit.model.loading import loaded_names  # noqa: E402
 
 RECORDING = nn.Module._load_from_state_dict
 

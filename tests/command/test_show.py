@@ -9,7 +9,7 @@ from PIL import Image
 from toy import SE_ZERO, build_runner, hooks, pretrained, report_of
 
 from mmpartinit import InitReport
-from mmpartinit.records import TensorRecord
+from mmpartinit.report.records import TensorRecord
 
 RECORD = TensorRecord('weight', [8, 8], 'float32', 'checkpoint', None, 0, 1)
 

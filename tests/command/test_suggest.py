@@ -19,7 +19,7 @@ from mmpartinit.command.generalize import outermost_new, patterns_for, skeleton
 from mmpartinit.command.look import Look, look, read_config
 from mmpartinit.command.paste import as_code, suggest
 from mmpartinit.command.planning import plan_config
-from mmpartinit.tree import ModelTree
+from mmpartinit.model.tree import ModelTree
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 COVERED = {'checkpoint', 'rule'}

@@ -22,9 +22,9 @@ from mmpartinit import (
     module_seed,
     plan_init,
 )
-from mmpartinit.paths import parse_pattern
-from mmpartinit.rules import KEYS, parse_rules
-from mmpartinit.tree import ModelTree
+from mmpartinit.model.tree import ModelTree
+from mmpartinit.rules.patterns import parse_pattern
+from mmpartinit.rules.rule import KEYS, parse_rules
 
 FINDINGS = ''.join(
     (ROOT / 'mmpartinit' / f'{name}.py').read_text()

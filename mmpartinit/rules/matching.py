@@ -6,10 +6,10 @@ from typing import Dict, List, Optional, Set, Tuple, Union
 
 import torch.nn as nn
 
+from ..model.tensors import has_memory
+from ..model.tree import ModelTree, Slot
 from .init_cfg import reached
-from .rules import Rule
-from .tensors import has_memory
-from .tree import ModelTree, Slot
+from .rule import Rule
 
 
 class BareParameter(nn.Module):

@@ -5,11 +5,11 @@ from typing import Callable, List, Sequence, Tuple
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from .errors import some
-from .init_cfg_checks import check_item
-from .matching import Match
-from .rules import Rule
-from .tree import Slot
+from ..errors import some
+from ..model.tree import Slot
+from ..rules.matching import Match
+from ..rules.rule import Rule
+from .items import check_item
 
 
 def check_matches(

@@ -8,9 +8,8 @@ import torch.nn as nn
 from mmengine.model import KaimingInit, PretrainedInit, XavierInit
 from torch import Tensor
 
-from .errors import nearest, some
-from .init_cfg import InitItem, has_values, reached
-from .initializers import (
+from ..errors import nearest, some
+from ..initializers.layers import (
     Identity,
     InitWeights,
     Orthogonal,
@@ -20,7 +19,8 @@ from .initializers import (
     no_identity,
     own_reset,
 )
-from .matching import BareParameter
+from ..rules.init_cfg import InitItem, has_values, reached
+from ..rules.matching import BareParameter
 
 Targets = Sequence[Tuple[str, nn.Module]]
 

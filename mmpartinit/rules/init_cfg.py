@@ -12,8 +12,8 @@ import torch.nn as nn
 from mmengine.model import BaseInit, initialize
 from mmengine.registry import WEIGHT_INITIALIZERS
 
-from .errors import nearest, short
-from .initializers import Identity, Orthogonal, layer_names
+from ..errors import nearest, short
+from ..initializers.layers import Identity, Orthogonal, layer_names
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,12 +8,12 @@ from typing import Dict, Iterable, List, Sequence, Set
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from .matching import Match
+from ..model.tensors import has_memory, sample, statistics_of_samples
+from ..model.tree import ModelTree, Slot
+from ..rules.matching import Match
+from ..rules.rule import Rule
+from ..writing.apply import Outcome
 from .records import RuleRecord, TensorRecord
-from .rules import Rule
-from .tensors import has_memory, sample, statistics_of_samples
-from .tree import ModelTree, Slot
-from .writing import Outcome
 
 
 def tensor_records(

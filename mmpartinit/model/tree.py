@@ -9,8 +9,8 @@ import torch.nn as nn
 from mmengine.model import is_model_wrapper
 from torch import Tensor
 
-from .paths import MAGIC, parse_pattern, segment_regex
-from .processes.shards import Shards
+from ..processes.shards import Shards
+from ..rules.patterns import MAGIC, parse_pattern, segment_regex
 
 # Modules that torch puts around another one, by the name under which they
 # keep it: torch.compile, activation checkpointing, FSDP.

@@ -11,7 +11,7 @@ from torch import Tensor
 # counters alone. Not public API, but stable since torch 1.13.
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .tensors import has_memory, same_values, sample
+from ..model.tensors import has_memory, same_values, sample
 
 Span = Tuple[int, int, int]
 

@@ -13,7 +13,7 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from .initializers import CONVOLUTIONS
+from .layers import CONVOLUTIONS
 
 _MODES = ('repeat', 'mean', 'zero')
 

@@ -10,13 +10,13 @@ from typing import Collection, Dict, Iterable, List, Sequence, Set
 import torch.nn as nn
 from torch import Tensor
 
-from .errors import nearest
-from .initializers import layer_names
-from .matching import Match
-from .processes.masters import is_optimized
-from .records import Finding
-from .rules import Rule
-from .tree import ModelTree, Slot
+from ..errors import nearest
+from ..initializers.layers import layer_names
+from ..model.tree import ModelTree, Slot
+from ..processes.masters import is_optimized
+from ..report.records import Finding
+from ..rules.matching import Match
+from ..rules.rule import Rule
 
 Written = Dict[int, List[int]]
 

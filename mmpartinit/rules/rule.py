@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
-from .errors import RuleError, nearest, short
+from ..errors import RuleError, nearest, short
 from .init_cfg import InitItem, as_tuple, parse_init_cfg
-from .paths import PathError, parse_pattern
+from .patterns import PathError, parse_pattern
 
 KEYS = ('path', 'init_cfg', 'copy_from', 'overwrite', 'optional')
 

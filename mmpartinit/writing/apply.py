@@ -12,21 +12,21 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from .errors import RuleError, some
-from .matching import Match
-from .processes.masters import write_masters
-from .processes.ranks import in_line, on_all_ranks
-from .processes.shards import Shards
-from .protection import write_protected
-from .rules import Rule
+from ..errors import RuleError, some
+from ..model.tensors import statistics
+from ..model.tree import Slot
+from ..processes.masters import write_masters
+from ..processes.ranks import in_line, on_all_ranks
+from ..processes.shards import Shards
+from ..rules.matching import Match
+from ..rules.rule import Rule
+from .memory import write_protected
 from .seeding import (
     cuda_devices,
     module_seed,
     random_state_kept,
     seed_everything,
 )
-from .tensors import statistics
-from .tree import Slot
 from .watch import WriteWatch
 
 

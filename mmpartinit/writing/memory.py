@@ -9,9 +9,9 @@ from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple
 import torch.nn as nn
 from torch import Tensor
 
-from .errors import RuleError, some
-from .matching import Match
-from .tree import Slot
+from ..errors import RuleError, some
+from ..model.tree import Slot
+from ..rules.matching import Match
 from .watch import WriteWatch
 
 

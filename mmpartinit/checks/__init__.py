@@ -1,0 +1,1 @@
+"""What cannot be done, and what else the user should see."""

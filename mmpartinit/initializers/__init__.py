@@ -1,0 +1,1 @@
+"""Initializers that MMEngine's ``WEIGHT_INITIALIZERS`` lacks."""

@@ -1,0 +1,1 @@
+"""A model by path, its tensors, and which of them were loaded."""

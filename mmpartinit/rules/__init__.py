@@ -1,0 +1,1 @@
+"""The rules of a config: read, and matched with a model."""
