@@ -13,7 +13,6 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from .errors import RuleError
-from .model.loading import loaded_names
 from .plan import run_rules
 from .processes.ranks import on_all_ranks
 from .report.figure import as_image, draw_report, save_image
@@ -68,9 +67,13 @@ class CustomModuleInitHook(Hook):
         if seed is not None and (
             isinstance(seed, bool) or not isinstance(seed, int)
         ):
-            raise RuleError(f'`seed` must be an int or None, not {seed!r}')
+            raise RuleError.of(
+                'hook', f'`seed` must be an int or None, not {seed!r}'
+            )
         if not isinstance(report, bool):
-            raise RuleError(f'`report` must be True or False, not {report!r}')
+            raise RuleError.of(
+                'hook', f'`report` must be True or False, not {report!r}'
+            )
         self.rules = parse_rules(modules)
         self.seed = seed
         self.write_report = report
@@ -84,14 +87,11 @@ class CustomModuleInitHook(Hook):
         hooks = [hook for hook in runner.hooks if isinstance(hook, kind)]
         rules = [rule for hook in hooks for rule in hook.rules]
         seed = one_seed(hook.seed for hook in hooks)
-        with on_all_ranks():
-            loaded, optimized = loaded_names(runner.model), _optimized(runner)
         report = run_rules(
             runner.model,
             [replace(rule, index=i) for i, rule in enumerate(rules)],
-            loaded,
             runner.seed if seed is None else seed,
-            optimized,
+            optimized=_optimized(runner),
         )
         for hook in hooks:
             hook.report = report

@@ -5,7 +5,7 @@ model; :meth:`InitPlan.apply` carries the plan out. The hook, the command and
 the functions for other trainers all take these two steps.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import (
     Any,
     Collection,
@@ -22,15 +22,16 @@ from torch import Tensor
 
 from .checks import findings as find
 from .checks.matches import check_matches
-from .errors import RuleError
-from .model.tree import ModelTree
+from .errors import Collector, Finding, RuleError
+from .model.loading import recorded
+from .model.whole import WholeModel
 from .processes.ranks import check_alike, on_all_ranks, share
 from .report.describe import add_scales, rule_records, shape_of, tensor_records
-from .report.records import Finding
 from .report.report import InitReport
-from .rules.matching import Match, loaded_ids, match_rules
+from .rules.matching import Match, match_rules
 from .rules.rule import Rule, parse_rules
-from .writing.apply import Outcome, write_matches
+from .writing.apply import write_matches
+from .writing.log import WriteLog
 
 
 @dataclass
@@ -38,21 +39,25 @@ class InitPlan:
     """What each rule would write.
 
     Attributes:
-        tree (ModelTree): The model's paths and its state dict.
+        whole (WholeModel): The model's paths and its state dict.
         rules (list[Rule]): The rules, in order.
         matches (list[Match]): What they act on, in order.
-        loaded (set[int]): ``id()`` of every loaded tensor.
-        findings (list[Finding]): What the user should see.
-        problems (list[str]): Why it cannot be carried out; none in a plan of
-            :func:`plan_init`, which raises them.
+        loaded (set[str]): Every name of each loaded tensor.
+        findings (list[Finding]): What the user should see. Those of level
+            ``'error'`` say why it cannot be carried out; there are none in a
+            plan of :func:`plan_init`, which raises them.
     """
 
-    tree: ModelTree
+    whole: WholeModel
     rules: List[Rule]
     matches: List[Match]
-    loaded: Set[int]
+    loaded: Set[str]
     findings: List[Finding]
-    problems: List[str] = field(default_factory=list)
+
+    @property
+    def errors(self) -> List[Finding]:
+        """Why it cannot be carried out."""
+        return [f for f in self.findings if f.level == 'error']
 
     def preview(self) -> InitReport:
         """What :meth:`apply` would report, as far as it is known before.
@@ -64,14 +69,9 @@ class InitPlan:
             ``InitWeights``, ``Pretrained``, ``override`` and users' own), all
             that it may write is taken for it.
         """
-        expected = Outcome()
-        for match in self.matches:
-            for slot in match.would_write():
-                expected.add(slot.tensor, [match.rule.index])
-        report = self._report(None, expected)
-        errors = [Finding('error', 'rule', text, []) for text in self.problems]
-        report.findings[:0] = errors
-        return report
+        expected = [[match.would_write()] for match in self.matches]
+        log = WriteLog(self.whole.tree, self.matches, expected)
+        return self._report(None, log)
 
     def apply(
         self, seed: int = 0, optimized: Optional[Iterable[Tensor]] = None
@@ -96,59 +96,57 @@ class InitPlan:
                 finite, if it replaced parameters instead of writing into
                 them, or if its initializer failed.
         """
-        self.raise_problems()
+        self.check()
         check_alike(self._acts)
-        tree = self.tree
-        with tree.bare():
-            outcome = write_matches(
-                self.matches, tree.slots, seed, tree.shards
-            )
-            report = self._report(seed, outcome, optimized)
-        add_scales(report.tensors, tree)
+        with self.whole.bare():
+            log = write_matches(self.matches, self.whole, seed)
+            report = self._report(seed, log, optimized)
+        add_scales(report.tensors, self.whole)
         return report
 
-    def raise_problems(self) -> None:
+    def check(self) -> None:
         """Raise a RuleError with all that is wrong, if there is anything."""
-        if self.problems:
-            raise RuleError.of(self.problems)
+        if self.errors:
+            raise RuleError(self.errors)
 
     def _report(
         self,
         seed: Optional[int],
-        outcome: Outcome,
+        log: WriteLog,
         optimized: Optional[Iterable[Tensor]] = None,
     ) -> InitReport:
-        slots, written = self.tree.slots, outcome.written
+        tree, written = log.tree, log.written
         findings = [
             *self.findings,
+            *(log.problems() if seed is not None else ()),
             *find.not_written(self.matches, written),
             *find.not_copied(self.matches),
-            *find.rewritten(slots, written),
-            *find.overwritten(slots, written, self.loaded),
-            *find.differed(slots, outcome.differed),
-            *find.frozen(slots, written),
+            *find.rewritten(tree, written),
+            *find.overwritten(tree, written, self.loaded),
+            *find.differed(log.differed),
+            *find.frozen(tree, written),
         ]
         if optimized is not None:
-            findings += find.not_optimized(slots, written, optimized)
+            findings += find.not_optimized(tree, written, optimized)
         return InitReport(
             seed,
-            tensor_records(slots, self.loaded, self.matches, outcome),
-            rule_records(self.rules, self.matches, outcome),
+            tensor_records(self.loaded, log),
+            rule_records(self.rules, self.matches, log),
             findings,
         )
 
     def _acts(self) -> List[Any]:
         """What has to be the same on all ranks."""
         forms = [
-            (slot.name, slot.tensor.dtype, shape_of(slot.tensor))
-            for slot in self.tree.slots
+            (entry.path, entry.value.dtype, shape_of(entry.value))
+            for entry in self.whole.tree.entries
         ]
         acts = [
             (
                 match.rule.index,
                 match.path,
-                [slot.name for slot in match.new],
-                [slot.name for slot in match.sources],
+                [entry.path for entry in match.new],
+                [entry.path for entry in match.sources],
             )
             for match in self.matches
         ]
@@ -156,7 +154,7 @@ class InitPlan:
 
 
 def make_plan(
-    model: nn.Module,
+    whole: WholeModel,
     rules: Sequence[Rule],
     loaded: Collection[str],
     files: bool = True,
@@ -164,23 +162,26 @@ def make_plan(
     """Work out what the rules would write, and all that is wrong with them;
     with ``files``, also that checkpoints that they name are missing.
     """
-    tree = ModelTree(model)
-    with tree.bare():
-        ids = loaded_ids(tree.slots, set(loaded))
-        matches, problems = match_rules(tree, rules, ids)
+    wrong = Collector()
+    tree, shards = whole.tree, whole.shards
+    with whole.bare():
+        kept = tree.with_sharing(loaded)
+        matches = match_rules(tree, rules, kept, wrong)
         by_rule: Dict[Rule, List[Match]] = {rule: [] for rule in rules}
         for match in matches:
             by_rule[match.rule].append(match)
-        findings = find.uncovered(tree, matches, ids)
+        findings = find.uncovered(tree, matches, kept)
         for rule, members in by_rule.items():
-            wrong = check_matches(rule, members, files)
-            problems += wrong
-            if not wrong and (members or rule.optional):
-                findings += find.nothing_to_do(rule, members)
-                findings += find.unused_layers(rule, members)
-        if tree.shards.problem and any(match.new for match in matches):
-            problems.append(tree.shards.problem)
-    return InitPlan(tree, list(rules), matches, ids, findings, problems)
+            with wrong.gather(rule):
+                check_matches(rule, members, files)
+                if members or rule.optional:
+                    findings += find.nothing_to_do(rule, members)
+                    findings += find.unused_items(rule, members)
+        if shards.problem and any(match.new for match in matches):
+            with wrong.gather():
+                raise RuleError.of('not-writable', shards.problem)
+    findings[:0] = wrong.findings
+    return InitPlan(whole, list(rules), matches, kept, findings)
 
 
 def plan_init(
@@ -205,8 +206,8 @@ def plan_init(
         RuleError: With everything that is wrong with the rules, by themselves
             or on this model.
     """
-    plan = make_plan(model, parse_rules(modules), loaded)
-    plan.raise_problems()
+    plan = make_plan(WholeModel(model), parse_rules(modules), loaded)
+    plan.check()
     return plan
 
 
@@ -247,21 +248,24 @@ def init_modules(
     """
     with on_all_ranks():
         rules = parse_rules(modules)
-    return run_rules(model, rules, loaded, seed)
+    return run_rules(model, rules, seed, loaded)
 
 
 def run_rules(
     model: nn.Module,
     rules: Sequence[Rule],
-    loaded: Collection[str],
     seed: int,
+    loaded: Optional[Collection[str]] = None,
     optimized: Optional[Iterable[Tensor]] = None,
 ) -> InitReport:
     """Plan and apply, on all ranks together: rank 0's names of loaded tensors
-    count, and its seed.
+    count (what was recorded, where none are given), and its seed.
     """
-    loaded, seed = share((set(loaded), seed))
     with on_all_ranks():
-        plan = make_plan(model, rules, loaded)
-        plan.raise_problems()
+        whole = WholeModel(model)
+        names = recorded(whole.tree) if loaded is None else set(loaded)
+    names, seed = share((names, seed))
+    with on_all_ranks():
+        plan = make_plan(whole, rules, names)
+        plan.check()
     return plan.apply(seed, optimized)

@@ -184,7 +184,7 @@ def check(model: nn.Module, result: Result) -> None:
     plan = plan_init(model, [rule for _, rule in cases], loaded=loaded)
     _expect(
         'state dict',
-        [(slot.name, id(slot.tensor)) for slot in plan.tree.slots],
+        [(e.path, id(e.value)) for e in plan.whole.tree.entries],
         [(name, id(value)) for name, value in state.items()],
     )
     loaded_ids = {id(state[name]) for name in file}
@@ -195,7 +195,7 @@ def check(model: nn.Module, result: Result) -> None:
         paths = _outermost(model, pattern)
         _expect(f'{rule} matches', {m.path for m in matches}, paths)
         under = {n for n in state if not paths.isdisjoint(_prefixes(n))}
-        new = {slot.name for m in matches for slot in m.new}
+        new = {entry.path for m in matches for entry in m.new}
         _expect(f'{rule} plans', new, under - kept)
         planned |= new
     result.planned = len(planned)

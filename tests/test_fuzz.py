@@ -61,11 +61,11 @@ def models(draw):
     for name in NAMES:
         model.add_module(name, build(3))
     # Tie some weights of one shape.
-    slots = [s for s in ModelTree(model).slots if s.key == 'weight']
-    for slot in slots[1:]:
-        fits = slot.tensor.shape == slots[0].tensor.shape
+    entries = [e for e in ModelTree(model).entries if e.key == 'weight']
+    for entry in entries[1:]:
+        fits = entry.value.shape == entries[0].value.shape
         if fits and draw(st.booleans()):
-            slot.owner.weight = slots[0].tensor
+            entry.owner.weight = entries[0].value
     return model
 
 
@@ -128,8 +128,8 @@ def random_state():
 def aliases(model):
     """Names of each tensor, by any of them."""
     by_id = {}
-    for slot in ModelTree(model).slots:
-        by_id.setdefault(id(slot.tensor), set()).add(slot.name)
+    for entry in ModelTree(model).entries:
+        by_id.setdefault(id(entry.value), set()).add(entry.path)
     return {name: names for names in by_id.values() for name in names}
 
 
@@ -176,7 +176,7 @@ def test_the_promises_hold(data):
 
     may_write, must_keep = set(), set(loaded)
     for match in plan.matches:
-        under = set().union(*(names[s.name] for s in match.new), set())
+        under = set().union(*(names[e.path] for e in match.new), set())
         may_write |= under
         if match.rule.overwrite:
             must_keep -= under
@@ -201,9 +201,9 @@ def test_the_promises_hold(data):
     for match in plan.matches:
         if match.rule.init_cfg[0].cfg['type'] != 'Apply':
             continue
-        for slot in match.new:
-            if slot.tensor.is_floating_point():
-                assert origins[slot.name].origin == 'rule', slot.name
+        for entry in match.new:
+            if entry.value.is_floating_point():
+                assert origins[entry.path].origin == 'rule', entry.path
 
     again = init_modules(twin, rules, loaded=recorded, seed=seed)
     assert again.to_dict() == report.to_dict()
@@ -215,7 +215,7 @@ def test_the_promises_hold(data):
 def test_a_rule_with_a_match_of_new_tensors_writes_them(data):
     """The first test must not hold because nothing is ever written."""
     model = data.draw(models())
-    paths_there = [p for p in ModelTree(model).paths if p]
+    paths_there = [p for p in ModelTree(model).index if p]
     path = data.draw(st.sampled_from(paths_there))
     style = data.draw(st.sampled_from(STYLES))
     rule = dict(path=path, init_cfg=dict(type='Apply', fn=style))
@@ -224,7 +224,7 @@ def test_a_rule_with_a_match_of_new_tensors_writes_them(data):
     except RuleError as error:
         assume('no parameters in there' not in str(error))
         raise
-    names = {s.name for m in plan.matches for s in m.new}
+    names = {e.path for m in plan.matches for e in m.new}
     floats = {n for n in names if model.state_dict()[n].is_floating_point()}
     assume(floats)
     report = plan.apply(1)

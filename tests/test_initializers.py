@@ -254,8 +254,8 @@ def test_the_bias_is_what_it_says(cfg):
 @pytest.mark.parametrize(
     'path, kind, text',
     [
-        ('gamma', 'Orthogonal', 'two dimensions, and gamma have'),
-        ('norm', 'Orthogonal', 'two dimensions, and norm.weight have'),
+        ('gamma', 'Orthogonal', 'gamma: Parameter has .* two dimensions'),
+        ('norm', 'Orthogonal', 'norm.weight: LayerNorm has .* two dimen'),
         ('gamma', 'Identity', r'gamma: Parameter with .* \(4,\) cannot'),
         ('token', 'Identity', r'token: Parameter with .* \(1, 1, 4\)'),
         ('attn.in_proj_weight', 'Identity', r'weight: Parameter .*\(12, 4\)'),

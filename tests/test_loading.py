@@ -27,7 +27,8 @@ from toy import (
 )
 
 from mmpartinit import init_modules, record_loads
-from mmpartinit.model.loading import loaded_names
+from mmpartinit.model.loading import recorded
+from mmpartinit.model.tree import ModelTree
 
 
 @pytest.fixture
@@ -211,6 +212,10 @@ def test_copies_made_meanwhile_carry_nothing():
     for a, b in zip(model.modules(), twin.modules()):
         assert a.__dict__.keys() == b.__dict__.keys()
         assert not b._load_state_dict_pre_hooks
+
+
+def loaded_names(model):
+    return recorded(ModelTree(model))
 
 
 def test_what_was_loaded_is_known_from_the_import_on():

@@ -15,15 +15,16 @@ from toy import ToyModel, same
 
 from mmpartinit import RuleError, init_modules, plan_init
 from mmpartinit.model.tree import ModelTree
-from mmpartinit.rules.patterns import PathError, parse_pattern
+from mmpartinit.rules.patterns import parse_pattern
+from mmpartinit.rules.selection import Selector
 
 ZERO = dict(type='Constant', val=0)
 
 
 def select(model: nn.Module, pattern: str) -> List[str]:
-    tree = ModelTree(model)
-    numbers = tree.outermost(tree.select(parse_pattern(pattern)))
-    return [tree.paths[number] for number in numbers]
+    selector = Selector(ModelTree(model))
+    nodes = selector.select(parse_pattern(pattern))
+    return [node.path for node in selector.tree.outermost(nodes)]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_pattern_selects_outermost_matches(pattern, expected):
     ],
 )
 def test_broken_pattern_is_refused(pattern, words):
-    with pytest.raises(PathError, match=words.replace('{', r'\{')):
+    with pytest.raises(RuleError, match=words.replace('{', r'\{')):
         parse_pattern(pattern)
 
 
@@ -252,12 +253,12 @@ def test_a_module_in_two_places_is_one_match_under_its_first_name():
     assert select(model, 'b') == ['a']
 
 
-def test_slots_are_the_state_dict():
+def test_entries_are_the_state_dict():
     model = ToyModel()
     tree = ModelTree(model)
-    assert [slot.name for slot in tree.slots] == list(model.state_dict())
-    under = tree.slots_under(tree.index['backbone.layer1.0.bn'])
-    assert [slot.name.rsplit('.')[-1] for slot in under] == [
+    assert [entry.path for entry in tree.entries] == list(model.state_dict())
+    under = tree.index['backbone.layer1.0.bn'].tensors()
+    assert [entry.key for entry in under] == [
         'weight',
         'bias',
         'running_mean',

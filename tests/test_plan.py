@@ -193,8 +193,14 @@ def test_the_global_random_state_is_untouched_by_an_error():
             ["'Liner'", "did you mean 'Linear'"],
         ),
         (
-            dict(path=SE, init_cfg=[NORMAL, dict(NORMAL, layer=['A', 'B'])]),
-            ['init_cfg[1]', "['A', 'B']"],
+            dict(
+                path=SE,
+                init_cfg=[
+                    dict(NORMAL, layer='C'),
+                    dict(NORMAL, layer=['A', 'B']),
+                ],
+            ),
+            ['init_cfg[0]', "'C'", 'init_cfg[1]', "['A', 'B']"],
         ),
         (
             dict(path='backbone.gamma', init_cfg=NORMAL),
@@ -367,13 +373,55 @@ def test_a_computed_weight_is_refused_by_name(norm, layer):
     assert changed(model, before) == {name}
 
 
-def test_a_flag_named_bias_is_refused_by_name():
-    model = nn.Sequential(nn.GRU(2, 2))
-    with pytest.raises(RuleError, match='0.bias is a bool'):
-        init_modules(model, [dict(path='0', init_cfg=dict(type='Normal'))])
-    init_modules(
-        model, [dict(path='0.weight_*', init_cfg=dict(type='Normal'))]
-    )
+def test_an_item_of_a_list_that_reaches_nothing_is_a_warning():
+    """One list for many models: not each has a norm."""
+    cfg = [dict(NORMAL, std=0.5), dict(NORMAL, layer=['A', 'BatchNorm1d'])]
+    report = init_modules(ToyModel(), [dict(path=SE, init_cfg=cfg)])
+    assert len(report.rules[0].wrote) == 4
+    (found,) = [f for f in report.findings if f.level == 'warning']
+    assert (found.code, found.rule, found.path) == ('unused-item', 0, SE)
+    for words in ('init_cfg[1] Normal', "'BatchNorm1d'", 'Linear (2)'):
+        assert words in found.message
+
+
+def test_one_of_several_functions_that_writes_nothing_is_a_warning():
+    apply = dict(type='Apply', fn=lambda module: None)
+    rule = dict(path='head', init_cfg=[apply, dict(type='Normal')])
+    report = init_modules(ToyModel(), [rule])
+    assert report.rules[0].wrote == ['head.weight', 'head.bias']
+    (found,) = [f for f in report.findings if f.code == 'unused-item']
+    assert found.level == 'warning' and 'wrote none' in found.message
+
+
+class HardGate(nn.Module):
+    """Has what only looks like a weight and a bias."""
+
+    weight = 'of the class'
+
+    def __init__(self):
+        super().__init__()
+        self.bias = 3.0
+        self.linear = nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize('kind', ['Constant', 'Orthogonal'])
+def test_a_weight_or_bias_that_is_no_tensor_is_let_alone(kind):
+    model = nn.ModuleDict({'gate': HardGate(), 'gru': nn.GRU(2, 2)})
+    init_cfg = dict(type=kind, bias=1.0)
+    if kind == 'Constant':
+        init_cfg['val'] = 1.0
+    report = init_modules(model, [dict(path='gate', init_cfg=init_cfg)])
+    assert report.rules[0].wrote == [
+        'gate.linear.weight',
+        'gate.linear.bias',
+    ]
+    assert model['gate'].bias == 3.0
+    assert 'weight' not in vars(model['gate'])
+    # A flag, in a layer whose weights have other names.
+    with pytest.raises(RuleError, match='nothing under gru has either'):
+        init_modules(model, [dict(path='gru', init_cfg=init_cfg)])
+    assert model['gru'].bias is True
+    init_modules(model, [dict(path='gru.weight_*', init_cfg=init_cfg)])
 
 
 def test_a_layer_that_is_there_and_holds_nothing_itself():

@@ -9,7 +9,7 @@ import torch.nn as nn
 from toy import SE_ZERO, ToyModel, build_runner, hooks, pretrained, report_of
 
 from mmpartinit import InitReport, init_modules, plan_init, record_loads
-from mmpartinit.report.records import Finding
+from mmpartinit.report import Finding
 
 NORMAL = dict(type='Normal', layer='Linear')
 LINEAR = dict(path='backbone.**.se', init_cfg=NORMAL)

@@ -10,15 +10,16 @@ from typing import Collection, Dict, Iterable, List, Sequence, Set
 import torch.nn as nn
 from torch import Tensor
 
-from ..errors import nearest
-from ..initializers.layers import layer_names
-from ..model.tree import ModelTree, Slot
+from ..errors import Finding, nearest
+from ..initializers.traits import layer_names
+from ..model.tree import Entry, ModelTree
 from ..processes.masters import is_optimized
-from ..report.records import Finding
 from ..rules.matching import Match
 from ..rules.rule import Rule
+from .items import ItemCheck
 
-Written = Dict[int, List[int]]
+# Names of what was written, and the rules that wrote it, in order.
+Written = Dict[str, List[int]]
 
 
 def _found(
@@ -28,32 +29,35 @@ def _found(
     return [Finding(level, code, text, names)] if names else []
 
 
+def _of(
+    rule: Rule, level: str, code: str, text: str, names: Iterable[str] = ()
+) -> Finding:
+    """A finding about a rule, which its text continues."""
+    names, index = list(names), rule.index
+    return Finding(level, code, f'{rule}{text}', names, index, rule.path)
+
+
 def uncovered(
-    tree: ModelTree, matches: Iterable[Match], loaded: Set[int]
+    tree: ModelTree, matches: Iterable[Match], loaded: Collection[str]
 ) -> List[Finding]:
     """New tensors that no rule covers, in parts of the model (``backbone``)
     that hold loaded ones.
     """
-    covered = {
-        id(slot.tensor)
-        for match in matches
-        for slot in [*match.new, *match.kept]
-    }
+    covered = tree.with_sharing(
+        entry.path for match in matches for entry in [*match.new, *match.kept]
+    )
     new = [
-        slot.name
-        for slot in tree.slots
-        if id(slot.tensor) not in loaded
-        and id(slot.tensor) not in covered
-        and not slot.is_counter
+        entry.path
+        for entry in tree.entries
+        if entry.path not in loaded
+        and entry.path not in covered
+        and not entry.is_counter
     ]
     parts = [name.partition('.')[0] for name in new]
     beside = {
         part
         for part in set(parts).intersection(tree.index)
-        if any(
-            id(slot.tensor) in loaded
-            for slot in tree.slots_under(tree.index[part])
-        )
+        if any(entry.path in loaded for entry in tree.index[part].tensors())
     }
     names = [name for name, part in zip(new, parts) if part in beside]
     text = (
@@ -66,57 +70,64 @@ def uncovered(
 def nothing_to_do(rule: Rule, matches: Sequence[Match]) -> List[Finding]:
     """Rules that act on nothing, or leave loaded tensors alone."""
     if not matches:
-        text = f'{rule} is optional and matches nothing in this model'
-        return [Finding('note', 'no-match', text, [])]
-    kept = [slot.name for match in matches for slot in match.kept]
+        text = ' is optional and matches nothing in this model'
+        return [_of(rule, 'note', 'no-match', text)]
+    kept = [entry.path for match in matches for entry in match.kept]
     if not any(match.new for match in matches):
         text = (
-            f'{rule} does nothing: a checkpoint supplied all that it '
+            ' does nothing: a checkpoint supplied all that it '
             'names (overwrite=True would write over that)'
         )
-        return _found('warning', 'nothing-new', text, kept)
-    text = f'{rule} leaves {len(kept)} loaded tensors as they are'
-    return _found('note', 'kept', text, kept)
+        return [_of(rule, 'warning', 'nothing-new', text, kept)]
+    text = f' leaves {len(kept)} loaded tensors as they are'
+    return [_of(rule, 'note', 'kept', text, kept)] if kept else []
 
 
-def unused_layers(rule: Rule, matches: Sequence[Match]) -> List[Finding]:
-    """Names in ``layer`` that no module answers to."""
-    asked = []
-    for item in rule.init_cfg:
-        layer = item.cfg.get('layer') or []
-        asked += [layer] if isinstance(layer, str) else layer
-    modules = [match.target for match in matches if match.new]
-    if not asked or not modules:
+def unused_items(rule: Rule, matches: Sequence[Match]) -> List[Finding]:
+    """Dicts of an ``init_cfg`` that reach nothing, and names in ``layer``
+    that no module answers to.
+    """
+    targets = [(match.path, match.target) for match in matches if match.new]
+    items, several = rule.init_cfg, len(rule.init_cfg) > 1
+    if not targets or not (several or any(item.layers for item in items)):
         return []
     there = {
         name
-        for module in modules
+        for _, module in targets
         for child in module.modules()
         for name in layer_names(child)
     }
     findings = []
-    for name in dict.fromkeys(asked):
-        if name not in there:
+    told: Set[str] = set()
+    for item in items:
+        nothing = several and ItemCheck(item, targets).reaches_nothing()
+        if nothing:
+            text = f': {item.name} {item}: {nothing}'
+            findings.append(_of(rule, 'warning', 'unused-item', text))
+        for name in () if nothing else item.layers:
+            if name in there or name in told:
+                continue
+            told.add(name)
             hint = nearest(name, sorted(there))
             # A name that is nearly right is a typo.
             level = 'warning' if hint else 'note'
             text = (
-                f'{rule} is for layer {name!r}, and there is none under '
+                f' is for layer {name!r}, and there is none under '
                 f'its matches{hint}'
             )
-            findings.append(Finding(level, 'unused-layer', text, []))
+            findings.append(_of(rule, level, 'unused-layer', text))
     return findings
 
 
 def not_written(matches: Iterable[Match], written: Written) -> List[Finding]:
     """New parameters under a rule's matches that no rule wrote."""
     unwritten = {
-        slot.name: None
+        entry.path: None
         for match in matches
-        for slot in match.new
+        for entry in match.new
         if match.rule.copy_from is None
-        and id(slot.tensor) not in written
-        and isinstance(slot.tensor, nn.Parameter)
+        and entry.path not in written
+        and isinstance(entry.value, nn.Parameter)
     }
     text = (
         f'{len(unwritten)} new parameters that rules cover are not written '
@@ -131,25 +142,26 @@ def not_copied(matches: Iterable[Match]) -> List[Finding]:
     for match in matches:
         if match.rule.copy_from is not None:
             copies = match.copies
-            names = [s.name for s in match.new if s.name not in copies]
+            names = [e.path for e in match.new if e.path not in copies]
             left.setdefault(match.rule, []).extend(names)
     findings = []
     for rule, names in left.items():
         text = (
-            f'{rule} leaves {len(names)} tensors as they are, for '
+            f' leaves {len(names)} tensors as they are, for '
             f'{rule.copy_from} has none of that name'
         )
-        findings += _found('note', 'not-copied', text, names)
+        if names:
+            findings.append(_of(rule, 'note', 'not-copied', text, names))
     return findings
 
 
-def rewritten(slots: Sequence[Slot], written: Written) -> List[Finding]:
+def rewritten(tree: ModelTree, written: Written) -> List[Finding]:
     """Tensors that more than one rule wrote."""
     pairs: Dict[tuple, List[str]] = {}
-    for slot in slots:
-        rules = written.get(id(slot.tensor), [])
+    for entry in tree.entries:
+        rules = written.get(entry.path, [])
         for pair in zip(rules, rules[1:]):
-            pairs.setdefault(pair, []).append(slot.name)
+            pairs.setdefault(pair, []).append(entry.path)
     findings = []
     for (earlier, later), names in pairs.items():
         text = (
@@ -161,31 +173,33 @@ def rewritten(slots: Sequence[Slot], written: Written) -> List[Finding]:
 
 
 def overwritten(
-    slots: Sequence[Slot], written: Written, loaded: Set[int]
+    tree: ModelTree, written: Written, loaded: Collection[str]
 ) -> List[Finding]:
     """Loaded tensors that a rule with ``overwrite=True`` wrote."""
-    both = loaded.intersection(written)
-    names = [slot.name for slot in slots if id(slot.tensor) in both]
+    names = [
+        entry.path
+        for entry in tree.entries
+        if entry.path in written and entry.path in loaded
+    ]
     text = f'{len(names)} loaded tensors are written over, as `overwrite` asks'
     return _found('note', 'overwritten', text, names)
 
 
-def differed(slots: Sequence[Slot], tensors: Collection[int]) -> List[Finding]:
+def differed(names: Collection[str]) -> List[Finding]:
     """Tensors that not all ranks gave the same values."""
-    names = [slot.name for slot in slots if id(slot.tensor) in tensors]
     text = (
         f'{len(names)} tensors had other values on other ranks, and have '
         "rank 0's now: their initializer depends on the rank"
     )
-    return _found('warning', 'ranks-differed', text, names)
+    return _found('warning', 'ranks-differed', text, list(names))
 
 
-def frozen(slots: Sequence[Slot], written: Written) -> List[Finding]:
+def frozen(tree: ModelTree, written: Written) -> List[Finding]:
     """Parameters that were written and take no gradient."""
     names = [
-        slot.name
-        for slot in _parameters(slots, written)
-        if not slot.tensor.requires_grad
+        entry.path
+        for entry in _parameters(tree, written)
+        if not entry.value.requires_grad
     ]
     text = (
         f'{len(names)} parameters that rules write have requires_grad=False '
@@ -195,14 +209,14 @@ def frozen(slots: Sequence[Slot], written: Written) -> List[Finding]:
 
 
 def not_optimized(
-    slots: Sequence[Slot], written: Written, optimized: Iterable[Tensor]
+    tree: ModelTree, written: Written, optimized: Iterable[Tensor]
 ) -> List[Finding]:
     """Parameters that were written and that no optimizer updates."""
     known = {id(tensor) for tensor in optimized}
     names = [
-        slot.name
-        for slot in _parameters(slots, written)
-        if slot.tensor.requires_grad and not is_optimized(slot.tensor, known)
+        entry.path
+        for entry in _parameters(tree, written)
+        if entry.value.requires_grad and not is_optimized(entry.value, known)
     ]
     text = (
         f'{len(names)} written parameters are in no parameter group of the '
@@ -211,9 +225,9 @@ def not_optimized(
     return _found('warning', 'not-optimized', text, names)
 
 
-def _parameters(slots: Iterable[Slot], written: Written) -> List[Slot]:
+def _parameters(tree: ModelTree, written: Written) -> List[Entry]:
     return [
-        slot
-        for slot in slots
-        if id(slot.tensor) in written and isinstance(slot.tensor, nn.Parameter)
+        entry
+        for entry in tree.entries
+        if entry.path in written and isinstance(entry.value, nn.Parameter)
     ]

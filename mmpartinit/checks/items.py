@@ -2,227 +2,180 @@
 
 import os.path as osp
 from collections import Counter
-from typing import Any, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Sequence, Tuple
 
 import torch.nn as nn
-from mmengine.model import KaimingInit, PretrainedInit, XavierInit
 from torch import Tensor
 
-from ..errors import nearest, some
-from ..initializers.layers import (
-    Identity,
-    InitWeights,
-    Orthogonal,
-    ResetParameters,
-    has_init_weights,
-    layer_names,
-    no_identity,
-    own_reset,
-)
-from ..rules.init_cfg import InitItem, has_values, reached
+from ..errors import Collector, RuleError, nearest, problem, some
+from ..initializers.traits import checkpoint_of, layer_names, obstacle_of
+from ..rules.init_cfg import InitItem, has_values
 from ..rules.matching import BareParameter
 
-Targets = Sequence[Tuple[str, nn.Module]]
+Target = Tuple[str, nn.Module]
 
 
-class _Value(NamedTuple):
-    """A ``weight`` or ``bias`` that is known to be written."""
+class ItemCheck:
+    """One dict of an ``init_cfg`` on the modules that it acts on.
 
-    target: Tuple[str, nn.Module]
-    owner: nn.Module
-    key: str
-    value: Any
-
-    @property
-    def is_weight(self) -> bool:
-        return self.key == 'weight' and isinstance(self.value, Tensor)
-
-    @property
-    def name(self) -> str:
-        path, module = self.target
-        if isinstance(self.owner, BareParameter):
-            return path
-        names = {child: name for name, child in module.named_modules()}
-        return '.'.join(filter(None, (path, names[self.owner], self.key)))
-
-
-class _Case:
-    """One dict of an ``init_cfg`` and what it acts on."""
-
-    def __init__(self, item: InitItem, targets: Targets) -> None:
-        self.item = item
-        self.targets = targets
-        self.reached = [reached(item, module) for _, module in targets]
-        self.values = [
-            _Value(target, child, key, value)
-            for target, children in zip(targets, self.reached)
-            for child in children or ()
-            for key in ('weight', 'bias')
-            for value in [getattr(child, key, None)]
-            if value is not None
-        ]
-        self.weights = [value for value in self.values if value.is_weight]
-
-
-def check_item(item: InitItem, targets: Targets, files: bool) -> List[str]:
-    """What is wrong with a dict on the modules that it acts on, a sentence
-    for each problem.
+    Args:
+        item (InitItem): The dict.
+        targets (Sequence[tuple[str, nn.Module]]): The modules, by path.
     """
-    case = _Case(item, targets)
-    checks = [c for c in _CHECKS if files or c is not _no_checkpoint]
-    problems = filter(None, (check(case) for check in checks))
-    return [f'{item.name} {item}: {problem}' for problem in problems]
 
+    def __init__(self, item: InitItem, targets: Sequence[Target]) -> None:
+        self.item, self.targets = item, targets
+        self._layers: List[Tuple[Target, nn.Module]] = []
+        if item.writes:
+            self._layers = [
+                (target, layer)
+                for target in targets
+                for layer in item.layers_in(target[1])
+            ]
 
-def _reaches_nothing(case: _Case) -> str:
-    if any(modules is None or modules for modules in case.reached):
-        return ''
-    targets = case.targets
-    children = [child for _, m in targets for child in m.modules()]
-    there = Counter(type(c).__name__ for c in children if has_values(c))
-    if not there:
-        return (
-            'it initialises nothing: it writes `weight` and `bias`, and '
-            f'nothing under {_some(targets)} has either'
+    def check(self, files: bool) -> None:
+        """See to it that it can be carried out; with ``files``, also that its
+        checkpoint is there.
+
+        Raises:
+            RuleError: With all that is wrong.
+        """
+        wrong = Collector()
+        for check in (
+            self._check_computed,
+            self._check_layers,
+            self._check_modules,
+            self._check_override,
+            *([self._check_file] if files else ()),
+        ):
+            with wrong.gather():
+                check()
+        wrong.check()
+
+    def reaches_nothing(self) -> str:
+        """Why it writes to none of the modules; '' if it does, or if only
+        running it tells.
+        """
+        item = self.item
+        if self._layers or not item.writes:
+            return ''
+        children = [child for _, m in self.targets for child in m.modules()]
+        there = Counter(_kind(c) for c in children if has_values(c))
+        if not there:
+            return (
+                'it initialises nothing: it writes `weight` and `bias`, and '
+                f'nothing under {_some(self.targets)} has either'
+            )
+        if all(isinstance(child, BareParameter) for child in children):
+            return (
+                f'it initialises nothing: {_some(self.targets)} is a '
+                'parameter, and `layer` selects modules; leave `layer` out'
+            )
+        known = {name for child in children for name in layer_names(child)}
+        if known.intersection(item.layers):
+            return (
+                'it initialises nothing: it writes `weight` and `bias`, and '
+                f'{" or ".join(item.layers)} has neither itself'
+            )
+        named = ' or '.join(
+            repr(layer) + nearest(layer, sorted(known))
+            for layer in item.layers
         )
-    if set(there) == {'BareParameter'}:
+        listed = ', '.join(f'{kind} ({n})' for kind, n in there.most_common(8))
         return (
-            f'it initialises nothing: {_some(targets)} is a parameter, '
-            'and `layer` selects modules; leave `layer` out'
+            f'it initialises nothing: no layer there is a {named}; there are '
+            f'{listed}'
         )
-    layers = case.item.initializer.layer
-    known = {name for child in children for name in layer_names(child)}
-    if known.intersection(layers):
-        return (
-            'it initialises nothing: it writes `weight` and `bias`, and '
-            f'{" or ".join(layers)} has neither itself'
-        )
-    named = ' or '.join(
-        repr(layer) + nearest(layer, sorted(known)) for layer in layers
-    )
-    listed = ', '.join(f'{kind} ({n})' for kind, n in there.most_common(8))
-    return (
-        f'it initialises nothing: no layer there is a {named}; there are '
-        f'{listed}'
-    )
 
+    def _check_computed(self) -> None:
+        for target, layer in self._layers:
+            for key in self.item.writes:
+                if (
+                    key not in layer._parameters
+                    and key not in layer._buffers
+                    and isinstance(getattr(layer, key, None), Tensor)
+                ):
+                    raise RuleError.of(
+                        'not-writable',
+                        f'{_name(target, layer, key)} is computed from other '
+                        'parameters (`weight_norm` or the like), so writing '
+                        'it would change nothing; name those by path, or use '
+                        'Apply',
+                    )
 
-def _no_tensor(case: _Case) -> str:
-    """A ``weight`` may be computed (``weight_norm``), and a ``bias`` may be a
-    flag (``nn.GRU``).
-    """
-    for value in case.values:
-        if not isinstance(value.value, Tensor):
-            return (
-                f'{value.name} is a {type(value.value).__name__}, which '
-                "MMEngine's initializers cannot write; name its parameters by "
-                'path, or say with `layer` which layers to write'
+    def _check_layers(self) -> None:
+        """What an initializer of layers says of each."""
+        obstacle = obstacle_of(self.item.initializer)
+        found: Dict[str, List[str]] = {}
+        for target, layer in self._layers if obstacle else ():
+            hindered = obstacle(layer)
+            if hindered:
+                text = f'{_kind(layer)} {hindered}'
+                name = _name(target, layer, self.item.writes[0])
+                found.setdefault(text, []).append(name)
+        more = 'say with `layer` or by path which layers it is for'
+        _raise(f'{some(n, 3)}: {text}; {more}' for text, n in found.items())
+
+    def _check_modules(self) -> None:
+        """What any other initializer says of each module."""
+        obstacle = obstacle_of(self.item.initializer)
+        if not obstacle or self.item.writes or 'override' in self.item.cfg:
+            return
+        found: Dict[str, List[Target]] = {}
+        for target in self.targets:
+            hindered = obstacle(target[1])
+            if hindered:
+                text = f'({_kind(target[1])}) {hindered}'
+                found.setdefault(text, []).append(target)
+        _raise(f'{_some(members)} {text}' for text, members in found.items())
+
+    def _check_override(self) -> None:
+        overrides: Any = self.item.cfg.get('override') or []
+        if isinstance(overrides, dict):
+            overrides = [overrides]
+        for override in overrides:
+            name = override['name']
+            without = [t for t in self.targets if not hasattr(t[1], name)]
+            if without:
+                children = [key for key, _ in without[0][1].named_children()]
+                raise RuleError.of(
+                    'unsuitable',
+                    f'`override` names {name!r}, and {_some(without)} has no '
+                    f'such attribute{nearest(name, children)}; it has '
+                    f'{", ".join(children) or "no modules in it"}',
+                )
+
+    def _check_file(self) -> None:
+        # Not when the rule is parsed: a run that only tests needs no file.
+        checkpoint = checkpoint_of(self.item.initializer)
+        if (
+            checkpoint
+            and '://' not in checkpoint
+            and not osp.isfile(osp.expanduser(checkpoint))
+        ):
+            raise RuleError.of(
+                'no-file', f'there is no checkpoint file {checkpoint!r}'
             )
-        owner, key = value.owner, value.key
-        if key not in owner._parameters and key not in owner._buffers:
-            return (
-                f'{value.name} is computed from other parameters '
-                '(`weight_norm` or the like), so writing it would change '
-                'nothing; name those by path, or use Apply'
-            )
-    return ''
 
 
-def _too_flat(case: _Case) -> str:
-    """Xavier and Kaiming count inputs and outputs, and Orthogonal makes a
-    matrix, so a weight must have at least two dimensions.
-    """
-    kinds = (XavierInit, KaimingInit, Orthogonal)
-    if not isinstance(case.item.initializer, kinds):
-        return ''
-    flat = [value.name for value in case.weights if value.value.dim() < 2]
-    if not flat:
-        return ''
-    return (
-        f'it needs at least two dimensions, and {some(flat, 3)} have fewer; '
-        'say with `layer` which layers it is for'
-    )
+def _raise(texts: Iterable[str]) -> None:
+    problems = [problem('unsuitable', text) for text in texts]
+    if problems:
+        raise RuleError(problems)
 
 
-def _no_identity(case: _Case) -> str:
-    if not isinstance(case.item.initializer, Identity):
-        return ''
-    for value in case.weights:
-        obstacle = no_identity(value.owner)
-        if obstacle:
-            return (
-                f'{value.name}: {_kind(value.owner)} {obstacle}; say with '
-                '`layer` or by path which layers it is for'
-            )
-    return ''
-
-
-def _nothing_to_call(case: _Case) -> str:
-    initializer = case.item.initializer
-    if isinstance(initializer, InitWeights):
-        name, needed = 'init_weights', has_init_weights
-    elif isinstance(initializer, ResetParameters) and case.item.whole:
-        name, needed = 'reset_parameters', _has_reset
-    else:
-        return ''
-    without = [target for target in case.targets if not needed(target[1])]
-    if not without:
-        return ''
-    return (
-        f'{_some(without)} ({_kind(without[0][1])}) has no {name}() to call; '
-        'give an init_cfg that says the values'
-    )
-
-
-def _has_reset(module: nn.Module) -> bool:
-    return any(own_reset(child) for child in module.modules())
-
-
-def _no_checkpoint(case: _Case) -> str:
-    # Not when the rule is parsed: a run that only tests needs no such file.
-    checkpoint = getattr(case.item.initializer, 'checkpoint', None)
-    if (
-        isinstance(case.item.initializer, PretrainedInit)
-        and '://' not in checkpoint
-        and not osp.isfile(osp.expanduser(checkpoint))
-    ):
-        return f'there is no checkpoint file {checkpoint!r}'
-    return ''
-
-
-def _no_such_attribute(case: _Case) -> str:
-    overrides = case.item.cfg.get('override') or []
-    for override in [overrides] if isinstance(overrides, dict) else overrides:
-        name = override['name']
-        without = [
-            (path, module)
-            for path, module in case.targets
-            if not hasattr(module, name)
-        ]
-        if without:
-            children = [key for key, _ in without[0][1].named_children()]
-            return (
-                f'`override` names {name!r}, and {_some(without)} has no '
-                f'such attribute{nearest(name, children)}; it has '
-                f'{", ".join(children) or "no modules in it"}'
-            )
-    return ''
-
-
-_CHECKS = (
-    _reaches_nothing,
-    _no_tensor,
-    _too_flat,
-    _no_identity,
-    _nothing_to_call,
-    _no_checkpoint,
-    _no_such_attribute,
-)
+def _name(target: Target, layer: nn.Module, key: str) -> str:
+    path, module = target
+    if isinstance(layer, BareParameter):
+        return path
+    names = {child: name for name, child in module.named_modules()}
+    return '.'.join(filter(None, (path, names[layer], key)))
 
 
 def _kind(module: nn.Module) -> str:
-    return type(module).__name__.replace('Bare', '')
+    is_bare = isinstance(module, BareParameter)
+    return 'Parameter' if is_bare else type(module).__name__
 
 
-def _some(targets: Targets) -> str:
+def _some(targets: Sequence[Target]) -> str:
     return some([path or 'the model' for path, _ in targets], 2)

@@ -1,71 +1,83 @@
 """What can be known of a rule on a model before anything is written."""
 
-from typing import Callable, List, Sequence, Tuple
+from typing import Sequence
 
-from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from ..errors import some
-from ..model.tree import Slot
+from ..errors import Collector, RuleError, problem, some
+from ..model.tree import Entry
+from ..processes.units import lies_in_parts
 from ..rules.matching import Match
 from ..rules.rule import Rule
-from .items import check_item
+from .items import ItemCheck
 
 
 def check_matches(
     rule: Rule, matches: Sequence[Match], files: bool = True
-) -> List[str]:
-    """What is wrong with a rule on what it acts on, a sentence for each
-    problem; with ``files``, also that checkpoints are missing.
+) -> None:
+    """See to it that a rule can be carried out on what it acts on; with
+    ``files``, also that checkpoints are there.
+
+    Raises:
+        RuleError: With all that is wrong.
     """
     if matches and not any(match.new or match.kept for match in matches):
-        kinds = sorted({type(match.node).__name__ for match in matches})
-        return [
-            f'{rule}: it matches {some([m.path for m in matches], 3)} '
-            f'({", ".join(kinds)}), and there are no parameters in there'
-        ]
+        kinds = sorted({type(match.value).__name__ for match in matches})
+        raise RuleError.of(
+            'no-parameters',
+            f'it matches {some([m.path for m in matches], 3)} '
+            f'({", ".join(kinds)}), and there are no parameters in there',
+        )
     acting = [match for match in matches if match.new]
-    problems = _no_memory([slot for match in acting for slot in match.new])
-    if not problems and rule.copy_from is not None:
-        problems = _no_copies(acting)
-    elif not problems and acting:
+    _check_memory([entry for match in acting for entry in match.new])
+    if rule.copy_from is not None:
+        _check_copies(acting)
+    elif acting:
         targets = [(match.path, match.target) for match in acting]
-        for item in rule.init_cfg:
-            problems += check_item(item, targets, files)
-    return [f'{rule}: {problem}' for problem in problems]
+        checks = [ItemCheck(item, targets) for item in rule.init_cfg]
+        nothing = [check.reaches_nothing() for check in checks]
+        wrong = Collector()
+        for item, check, text in zip(rule.init_cfg, checks, nothing):
+            with wrong.gather(where=f'{item.name} {item}'):
+                # Of several, some may be for other models.
+                if all(nothing):
+                    raise RuleError.of('nothing-reached', text)
+                check.check(files)
+        wrong.check()
 
 
-def _no_copies(matches: Sequence[Match]) -> List[str]:
+def _check_copies(matches: Sequence[Match]) -> None:
     """Shapes that differ from those of the source, and nothing in common."""
     shapes, problems = [], []
     for match in matches:
         copies, source = match.copies, match.rule.copy_from
         if match.sources and not copies:
-            names = ', '.join(slot.name for slot in match.new[:3])
+            names = ', '.join(entry.path for entry in match.new[:3])
             problems.append(
                 f'{source} has none of the new tensors of {match.path} '
                 f'({names}, ...)'
             )
-        if any(other.name == name for name, other in copies.items()):
+        if any(other.path == name for name, other in copies.items()):
             problems.append(f'{match.path} would be copied from itself')
         shapes += [
-            f'{slot.name} {tuple(slot.tensor.shape)} and '
-            f'{copies[slot.name].name} '
-            f'{tuple(copies[slot.name].tensor.shape)}'
-            for slot in match.new
-            if slot.name in copies
-            and copies[slot.name].tensor.shape != slot.tensor.shape
+            f'{entry.path} {tuple(entry.value.shape)} and '
+            f'{copies[entry.path].path} '
+            f'{tuple(copies[entry.path].value.shape)}'
+            for entry in match.new
+            if entry.path in copies
+            and copies[entry.path].value.shape != entry.value.shape
         ]
     if shapes:
         problems.append(
             f'shapes differ from those to copy: {"; ".join(shapes)}'
         )
-    return problems
+    if problems:
+        raise RuleError([problem('copy', text) for text in problems])
 
 
-def _no_memory(slots: Sequence[Slot]) -> List[str]:
+def _check_memory(entries: Sequence[Entry]) -> None:
     """Find tensors that hold no values that could be written."""
-    kinds: List[Tuple[Callable[[Tensor], bool], str]] = [
+    kinds = [
         (
             is_lazy,
             'of lazy modules have no shape yet; run the model once before '
@@ -77,13 +89,16 @@ def _no_memory(slots: Sequence[Slot]) -> List[str]:
             '(`to_empty`)',
         ),
         (
-            lambda tensor: hasattr(tensor, 'full_tensor'),
+            lies_in_parts,
             'are buffers that lie in parts (DTensor), which cannot be '
             'written; leave them out of the path',
         ),
     ]
-    found = [
-        ([slot.name for slot in slots if is_one(slot.tensor)], text)
+    problems = [
+        problem('not-writable', f'{", ".join(names)} {text}')
         for is_one, text in kinds
+        for names in [[e.path for e in entries if is_one(e.value)]]
+        if names
     ]
-    return [f'{", ".join(names)} {text}' for names, text in found if names]
+    if problems:
+        raise RuleError(problems)

@@ -5,31 +5,31 @@ from typing import Dict, List, Sequence, Set, Tuple
 
 import torch.nn as nn
 
-from ..model.tree import ModelTree
+from ..model.tree import ModelTree, Node
 from ..rules.patterns import parse_pattern
+from ..rules.selection import Selector
 
 _NUMBER = re.compile(r'(\d+)')
 
 
-def outermost_new(tree: ModelTree, names: Set[str]) -> List[int]:
-    """The largest parts of a model, as numbers of nodes in order, of which
-    all tensors are among the names of the new ones.
+def outermost_new(tree: ModelTree, names: Set[str]) -> List[Node]:
+    """The largest parts of a model, in order, of which all tensors are among
+    the names of the new ones.
 
     Lists of modules are left out in favour of what is in them.
     """
-    numbers = []
-    for number, node in enumerate(tree.nodes):
+    found = []
+    for node in tree.nodes:
         if (
-            number != tree.first(number)
-            or number == 0
-            or type(node) in (nn.ModuleList, nn.ModuleDict)
+            node is not tree.first(node)
+            or not node.path
+            or type(node.value) in (nn.ModuleList, nn.ModuleDict)
         ):
             continue
-        slots = tree.slots_under(number)
-        rest = [slot for slot in slots if not slot.is_counter]
-        if rest and all(slot.name in names for slot in rest):
-            numbers.append(number)
-    return tree.outermost(numbers)
+        rest = [entry for entry in node.tensors() if not entry.is_counter]
+        if rest and all(entry.path in names for entry in rest):
+            found.append(node)
+    return tree.outermost(found)
 
 
 def skeleton(path: str) -> str:
@@ -41,34 +41,40 @@ def skeleton(path: str) -> str:
     return _NUMBER.sub('#', path)
 
 
-def patterns_for(tree: ModelTree, numbers: Sequence[int]) -> List[str]:
+def patterns_for(selector: Selector, nodes: Sequence[Node]) -> List[str]:
     """Patterns that match these nodes, whose paths differ in numbers only, and
     nothing else; one where that can be.
     """
-    split = [_NUMBER.split(tree.paths[number]) for number in numbers]
+    split = [_NUMBER.split(node.path) for node in nodes]
     columns = [list(dict.fromkeys(column)) for column in zip(*split)]
     varying = [i for i, column in enumerate(columns) if len(column) > 1]
     for wide in (True, False):
         pattern = ''.join(
-            _field(tree, columns, i, wide and i in varying)
+            _field(selector, columns, i, wide and i in varying)
             for i in range(len(columns))
         )
-        if _names(tree, pattern, numbers):
+        if _names(selector, pattern, nodes):
             return [pattern]
     if not varying:
-        raise ValueError(f'no pattern names {tree.paths[numbers[0]]} alone')
-    groups: Dict[str, List[int]] = {}
-    for number, pieces in zip(numbers, split):
-        groups.setdefault(pieces[varying[0]], []).append(number)
-    return [p for group in groups.values() for p in patterns_for(tree, group)]
+        raise ValueError(f'no pattern names {nodes[0].path} alone')
+    groups: Dict[str, List[Node]] = {}
+    for node, pieces in zip(nodes, split):
+        groups.setdefault(pieces[varying[0]], []).append(node)
+    return [
+        pattern
+        for group in groups.values()
+        for pattern in patterns_for(selector, group)
+    ]
 
 
-def _names(tree: ModelTree, pattern: str, numbers: Sequence[int]) -> bool:
-    return tree.select(parse_pattern(pattern)) == sorted(numbers)
+def _names(selector: Selector, pattern: str, nodes: Sequence[Node]) -> bool:
+    selected = selector.select(parse_pattern(pattern))
+    wanted = sorted(node.number for node in nodes)
+    return [node.number for node in selected] == wanted
 
 
 def _field(
-    tree: ModelTree, columns: List[List[str]], place: int, wide: bool
+    selector: Selector, columns: List[List[str]], place: int, wide: bool
 ) -> str:
     """A piece of a pattern: fixed text, or the numbers that stand there."""
     values = columns[place]
@@ -77,12 +83,12 @@ def _field(
         return re.sub(r'[*?{}\[\]]', '?', values[0])
     before, after = columns[place - 1][0], columns[place + 1][0]
     is_index = before.endswith('.') and after[:1] in ('.', '')
-    if wide and (is_index or _are_all(tree, columns, place)):
+    if wide and (is_index or _are_all(selector, columns, place)):
         return '*'
     return _one_of(values)
 
 
-def _are_all(tree: ModelTree, columns: List[List[str]], place: int) -> bool:
+def _are_all(selector: Selector, columns: List[List[str]], place: int) -> bool:
     """Whether a model has no more than these, so that listing them (as in
     ``layer{2,3,4}``) would say nothing.
     """
@@ -91,7 +97,7 @@ def _are_all(tree: ModelTree, columns: List[List[str]], place: int) -> bool:
     stem = parent.rpartition('.')[2]
     beginning = parent[: len(parent) - len(stem)]
     rest = ''.join(first[place + 1 :]).split('.')[0]
-    siblings = tree.select(parse_pattern(f'{beginning}{stem}*{rest}'))
+    siblings = selector.select(parse_pattern(f'{beginning}{stem}*{rest}'))
     return len(siblings) == len(columns[place])
 
 

@@ -21,7 +21,8 @@ from mmengine.runner import load_checkpoint
 from mmengine.utils import digit_version
 
 from ..hook import CustomModuleInitHook
-from ..model.loading import loaded_names
+from ..model.loading import recorded
+from ..model.whole import WholeModel
 
 _ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 _NOT_ONLY = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
@@ -60,16 +61,21 @@ class Look:
 
     Attributes:
         cfg (Config): The config.
-        model (nn.Module): Its model, with the weights that it loads.
+        whole (WholeModel): Its model, with the weights that it loads.
         loaded (set[str]): Names of the tensors that were loaded.
         hooks (list[dict]): The config's CustomModuleInitHooks, their `type` a
             class.
     """
 
     cfg: Config
-    model: nn.Module
+    whole: WholeModel
     loaded: Set[str]
     hooks: List[Dict[str, Any]]
+
+    @property
+    def model(self) -> nn.Module:
+        """The model itself."""
+        return self.whole.model
 
 
 def read_config(name: str, options: Optional[Dict[str, Any]] = None) -> Config:
@@ -119,7 +125,7 @@ def look(cfg: Config, weights: bool = True) -> Look:
         with _told('the model cannot be built'):
             model = _build(cfg)
         if not weights:
-            return Look(cfg, model, set(), hooks)
+            return Look(cfg, WholeModel(model), set(), hooks)
         with _told(
             'the weights that the config asks for cannot be had',
             '; --no-weights plans without them',
@@ -130,7 +136,8 @@ def look(cfg: Config, weights: bool = True) -> Look:
                 load_checkpoint(
                     model, cfg.load_from, map_location='cpu', logger='current'
                 )
-    return Look(cfg, model, loaded_names(model), hooks)
+    whole = WholeModel(model)
+    return Look(cfg, whole, recorded(whole.tree), hooks)
 
 
 def _build(cfg: Config) -> nn.Module:

@@ -29,7 +29,7 @@ def suggest(seen: Look) -> str:
             'rules cover all that are.'
         )
     head = []
-    if suggester.problems:
+    if suggester.errors:
         head.append(
             _comment(
                 'The rules of the config have errors, which `mmpartinit plan` '

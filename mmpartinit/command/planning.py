@@ -1,10 +1,9 @@
 """The plan of a config: of all its hooks together, on its model."""
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
-from ..errors import RuleError
+from ..errors import Collector, Finding, RuleError
 from ..plan import make_plan
-from ..report.records import Finding
 from ..report.report import InitReport
 from ..rules.rule import Rule, one_seed, read_rules
 from .look import Look
@@ -17,39 +16,36 @@ def plan_config(seen: Look, weights: bool = True) -> InitReport:
     Everything that is wrong with the rules is in the findings, as errors. The
     rules of several hooks are numbered through.
     """
-    rules, problems = config_rules(seen)
-    plan = make_plan(seen.model, rules, seen.loaded, files=weights)
-    plan.problems[:0] = problems
+    wrong = Collector()
+    rules = config_rules(seen, wrong)
+    plan = make_plan(seen.whole, rules, seen.loaded, files=weights)
+    plan.findings[:0] = wrong.findings
     report = plan.preview()
     report.seed = _seed(seen)
     report.findings += _remarks(seen, weights, report.findings)
     return report
 
 
-def config_rules(seen: Look) -> Tuple[List[Rule], List[str]]:
-    """The rules of a config's hooks that can be read, and what is wrong with
-    the hooks and with the other rules.
+def config_rules(seen: Look, wrong: Collector) -> List[Rule]:
+    """The rules of a config's hooks that can be read; what is wrong with the
+    hooks and with the other rules is gathered.
     """
     rules: List[Rule] = []
-    problems: List[str] = []
     first = 0
     seeds: List[Optional[int]] = []
     for hook in seen.hooks:
         arguments = {k: v for k, v in hook.items() if k != 'priority'}
         kind, modules = arguments.pop('type'), arguments.pop('modules', None)
-        found, wrong = read_rules(modules, first)
-        rules += found
-        problems += wrong
+        rules += read_rules(modules, wrong, first)
         first += len(modules) if isinstance(modules, (list, tuple)) else 0
-        try:
-            seeds.append(kind(modules=[], **arguments).seed)
-        except (RuleError, TypeError) as error:
-            problems.append(f'the hook cannot be built: {error}')
-    try:
+        with wrong.gather(where='the hook cannot be built'):
+            try:
+                seeds.append(kind(modules=[], **arguments).seed)
+            except TypeError as error:
+                raise RuleError.of('hook', str(error)) from error
+    with wrong.gather():
         one_seed(seeds)
-    except RuleError as error:
-        problems.append(str(error))
-    return rules, problems
+    return rules
 
 
 def _seed(seen: Look) -> Optional[int]:

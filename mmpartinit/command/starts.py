@@ -6,7 +6,7 @@ import torch.nn as nn
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from ..initializers.layers import layer_names
+from ..initializers.traits import layer_names
 
 InitCfg = Dict[str, Any]
 # The items of an init_cfg, in the order in which they are written.

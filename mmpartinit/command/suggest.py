@@ -5,11 +5,12 @@ from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 import torch.nn as nn
 
-from ..errors import RuleError
+from ..errors import Collector, RuleError
 from ..initializers.layers import has_init_weights
-from ..model.tree import ModelTree
+from ..model.tree import ModelTree, Node
 from ..plan import InitPlan, init_modules, make_plan
 from ..rules.rule import Rule, read_rules
+from ..rules.selection import Selector
 from .generalize import outermost_new, patterns_for, skeleton
 from .look import Look, LookError
 from .planning import config_rules
@@ -57,11 +58,12 @@ class Suggester:
 
     def __init__(self, seen: Look) -> None:
         self.seen = seen
-        self.rules: List[Rule] = config_rules(seen)[0]
+        self.rules: List[Rule] = config_rules(seen, Collector())
         plan = self._plan(self.rules)
-        self.tree: ModelTree = plan.tree
+        self.tree: ModelTree = seen.whole.tree
+        self.selector = Selector(self.tree)
         self.names: Set[str] = _uncovered(plan)
-        self.problems: List[str] = plan.problems
+        self.errors = plan.errors
         self.buffers: List[str] = []  # new ones, which no rule can write
 
     def suggest(self) -> List[Suggestion]:
@@ -71,116 +73,114 @@ class Suggester:
             LookError: If there are new parameters that no rule can cover.
         """
         found: List[Suggestion] = []
-        for numbers in self._groups():
-            for suggestion in self._for_group(numbers):
+        for nodes in self._groups():
+            for suggestion in self._for_group(nodes):
                 if suggestion.rule not in [known.rule for known in found]:
                     found.append(suggestion)
         self._check(found)
         return found
 
     def _plan(self, rules: List[Rule]) -> InitPlan:
-        return make_plan(self.seen.model, rules, self.seen.loaded, files=False)
+        return make_plan(self.seen.whole, rules, self.seen.loaded, files=False)
 
-    def _groups(self) -> List[List[int]]:
+    def _groups(self) -> List[List[Node]]:
         """New modules and bare parameters, those that are alike together."""
-        groups: Dict[Tuple[Any, ...], List[int]] = {}
-        for number in outermost_new(self.tree, self.names):
-            node = self.tree.nodes[number]
-            kinds: Tuple[Any, ...] = (type(node),)
-            if isinstance(node, nn.Module):
-                if not any(True for _ in node.parameters()):
+        groups: Dict[Tuple[Any, ...], List[Node]] = {}
+        for node in outermost_new(self.tree, self.names):
+            kinds: Tuple[Any, ...] = (type(node.value),)
+            if isinstance(node.value, nn.Module):
+                if not any(True for _ in node.value.parameters()):
                     continue
-                kinds = tuple((n, type(m)) for n, m in node.named_modules())
-            key = (skeleton(self.tree.paths[number]), kinds)
-            groups.setdefault(key, []).append(number)
+                kinds = tuple(
+                    (name, type(module))
+                    for name, module in node.value.named_modules()
+                )
+            groups.setdefault((skeleton(node.path), kinds), []).append(node)
         return list(groups.values())
 
-    def _for_group(self, numbers: List[int]) -> Iterator[Suggestion]:
-        node = self.tree.nodes[numbers[0]]
-        path = patterns_for(self.tree, numbers)
-        comment = [self._title(numbers)]
-        if not isinstance(node, nn.Module) or not list(node.children()):
+    def _for_group(self, nodes: List[Node]) -> Iterator[Suggestion]:
+        value = nodes[0].value
+        path = self._patterns(nodes)
+        comment = [self._title(nodes)]
+        if not isinstance(value, nn.Module) or not list(value.children()):
             # A layer of its own among loaded ones, or a part of one.
-            known = self._by_owner(numbers, path, comment)
+            known = self._by_owner(nodes, path, comment)
             if known is not None:
                 yield known
                 return
-        if not isinstance(node, nn.Module):
-            yield from self._bare(numbers, comment)
+        if not isinstance(value, nn.Module):
+            yield from self._bare(nodes, comment)
             return
-        layers = [name for kind, name, _ in layers_of(node) if kind != 'norm']
+        layers = [name for kind, name, _ in layers_of(value) if kind != 'norm']
         last = []
         if len(layers) > 1:
-            last = patterns_for(self.tree, self._below(numbers, layers[-1]))
-        if self._starts_itself(numbers, path):
+            last = self._patterns(self._below(nodes, layers[-1]))
+        if self._starts_itself(nodes, path):
             comment.append('Its own init_weights() says how it starts.')
             yield Suggestion(path, [_OWN], comment, last)
             return
-        items = by_layers(node)
+        items = by_layers(value)
         if items:
             yield Suggestion(path, items, comment, last)
-        for bare in bare_parameters(node):
-            below = self._below(numbers, bare.name)
+        for bare in bare_parameters(value):
+            below = self._below(nodes, bare.name)
             yield from self._bare(below, [self._title(below)])
 
     def _bare(
-        self, numbers: List[int], comment: List[str]
+        self, nodes: List[Node], comment: List[str]
     ) -> Iterator[Suggestion]:
         """Rules for bare parameters, one for each value that they have."""
-        groups: Dict[str, List[int]] = {}
+        groups: Dict[str, List[Node]] = {}
         starts: Dict[str, InitCfg] = {}
-        for number in numbers:
-            start = by_value(self.tree.nodes[number])
+        for node in nodes:
+            start = by_value(node.value)
             if start['type'] != 'Constant':
-                if self.tree.name(number) == 'bias':
+                if node.path.rpartition('.')[2] == 'bias':
                     start = dict(type='Constant', val=0.0)
             starts[repr(start)] = start
-            groups.setdefault(repr(start), []).append(number)
+            groups.setdefault(repr(start), []).append(node)
         for key, members in groups.items():
             said = comment
             if starts[key]['type'] == 'Constant':
                 said = [*comment, 'The value that it was built with.']
-            path = patterns_for(self.tree, members)
+            path = self._patterns(members)
             yield Suggestion(path, [starts[key]], said)
 
-    def _starts_itself(self, numbers: List[int], path: List[str]) -> bool:
-        nodes = [self.tree.nodes[number] for number in numbers]
-        if not all(map(has_init_weights, nodes)):
+    def _starts_itself(self, nodes: List[Node], path: List[str]) -> bool:
+        if not all(has_init_weights(node.value) for node in nodes):
             return False
         weights = {
-            slot.name
-            for number in numbers
-            for slot in self.tree.slots_under(number)
-            if isinstance(slot.tensor, nn.Parameter) and slot.tensor.dim() > 1
+            entry.path
+            for node in nodes
+            for entry in node.tensors()
+            if isinstance(entry.value, nn.Parameter) and entry.value.dim() > 1
         }
         written = self._written(path, [_OWN])
         return bool(written) and weights <= written
 
     def _by_owner(
-        self, numbers: List[int], path: List[str], comment: List[str]
+        self, nodes: List[Node], path: List[str], comment: List[str]
     ) -> Optional[Suggestion]:
         """How a module that was loaded in part has this layer start."""
-        node, name = self.tree.nodes[numbers[0]], self.tree.paths[numbers[0]]
-        segments = name.split('.')
+        index, value = self.tree.index, nodes[0].value
+        segments = nodes[0].path.split('.')
         for depth in range(len(segments) - 1, -1, -1):
             above = '.'.join(segments[:depth])
-            owner = self.tree.nodes[self.tree.index[above]]
+            owner = index[above].value
             if depth and has_own_code(owner):
-                owners = self._above(numbers, len(segments) - depth)
-                path_above = patterns_for(self.tree, owners)
-                if self._names(numbers) & self._written(path_above, [_OWN]):
+                owners = self._above(nodes, len(segments) - depth)
+                path_above = self._patterns(owners)
+                if self._names(nodes) & self._written(path_above, [_OWN]):
                     said = (
                         f'As init_weights() of {above} has it; what was '
                         'loaded there stays as it is.'
                     )
                     return Suggestion(path_above, [_OWN], [*comment, said])
             below = '.'.join(segments[depth:])
-            if isinstance(node, nn.Module):
-                start = by_owner(below, owner, node)
+            if isinstance(value, nn.Module):
+                start = by_owner(below, owner, value)
             else:
-                layer = self.tree.nodes[
-                    self.tree.index['.'.join(segments[:-1])]
-                ]
+                layer = index['.'.join(segments[:-1])].value
                 start = by_owner(below, owner, layer)
                 (start or {}).pop('layer', None)
             if start and self._written(path, [start]):
@@ -188,8 +188,11 @@ class Suggester:
                 return Suggestion(path, [start], [*comment, said])
         return None
 
-    def _names(self, numbers: List[int]) -> Set[str]:
-        return {s.name for n in numbers for s in self.tree.slots_under(n)}
+    def _patterns(self, nodes: List[Node]) -> List[str]:
+        return patterns_for(self.selector, nodes)
+
+    def _names(self, nodes: List[Node]) -> Set[str]:
+        return {entry.path for node in nodes for entry in node.tensors()}
 
     def _written(self, path: List[str], init_cfg: List[InitCfg]) -> Set[str]:
         """Names of what a rule writes, tried out; none if it cannot."""
@@ -203,46 +206,48 @@ class Suggester:
             return set()
         return {t.name for t in report.tensors if t.origin == 'rule'}
 
-    def _below(self, numbers: List[int], name: str) -> List[int]:
-        paths = [self.tree.paths[number] for number in numbers]
+    def _below(self, nodes: List[Node], name: str) -> List[Node]:
         return [
-            self.tree.index[f'{path}.{name}' if name else path]
-            for path in paths
+            self.tree.index[f'{node.path}.{name}' if name else node.path]
+            for node in nodes
         ]
 
-    def _above(self, numbers: List[int], steps: int) -> List[int]:
-        paths = [self.tree.paths[n].rsplit('.', steps)[0] for n in numbers]
-        owners = [self.tree.index[path] for path in dict.fromkeys(paths)]
-        return sorted({self.tree.first(number) for number in owners})
+    def _above(self, nodes: List[Node], steps: int) -> List[Node]:
+        paths = [node.path.rsplit('.', steps)[0] for node in nodes]
+        owners = [self.tree.first(self.tree.index[path]) for path in paths]
+        unique = {owner.number: owner for owner in owners}
+        return [unique[number] for number in sorted(unique)]
 
-    def _title(self, numbers: List[int]) -> str:
-        node = self.tree.nodes[numbers[0]]
+    def _title(self, nodes: List[Node]) -> str:
+        value = nodes[0].value
         kind = (
-            type(node).__name__
-            if isinstance(node, nn.Module)
-            else f'Parameter of shape {tuple(node.shape)}'
+            type(value).__name__
+            if isinstance(value, nn.Module)
+            else f'Parameter of shape {tuple(value.shape)}'
         )
-        times = f', {len(numbers)} times' if len(numbers) > 1 else ''
+        times = f', {len(nodes)} times' if len(nodes) > 1 else ''
         return f'{kind}{times}.'
 
     def _check(self, suggestions: List[Suggestion]) -> None:
         """See that the plan with these rules finds nothing uncovered."""
         modules = [suggestion.rule for suggestion in suggestions]
-        rules, wrong = read_rules(modules, 1 + _last_index(self.rules))
+        wrong = Collector()
+        rules = read_rules(modules, wrong, 1 + _last_index(self.rules))
         plan = self._plan([*self.rules, *rules])
-        wrong += [p for p in plan.problems if p not in self.problems]
+        wrong.findings += [f for f in plan.errors if f not in self.errors]
         buffers = {
-            slot.name
-            for slot in plan.tree.slots
-            if not isinstance(slot.tensor, nn.Parameter)
+            entry.path
+            for entry in self.tree.entries
+            if not isinstance(entry.value, nn.Parameter)
         }
         left = _uncovered(plan)
         self.buffers = sorted(left & buffers)
         left -= buffers
-        if wrong or left:
+        if wrong.findings or left:
+            messages = '; '.join(found.message for found in wrong.findings)
             raise LookError(
                 'no rules could be found for '
-                f'{", ".join(sorted(left)) or "; ".join(wrong)}'
+                f'{", ".join(sorted(left)) or messages}'
             )
 
 

@@ -1,4 +1,4 @@
-"""Initializers that MMEngine's ``WEIGHT_INITIALIZERS`` lacks.
+"""Initializers that act on layers, and those that call a module's own code.
 
 They are usable in any ``init_cfg``, with this package's hook or without.
 """
@@ -10,6 +10,9 @@ import torch.nn as nn
 from mmengine.model import BaseInit, BaseModule, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
 from mmengine.utils import get_object_from_string
+from torch import Tensor
+
+from .traits import is_flat, layer_names
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -73,6 +76,15 @@ class InitWeights:
                 child._is_init = False  # `is_init` is read-only in 0.8
         module.init_weights()
 
+    def obstacle(self, module: nn.Module) -> str:
+        """Why the module cannot be initialized so; '' if it can."""
+        if has_init_weights(module):
+            return ''
+        return (
+            'has no init_weights() to call; give an init_cfg that says the '
+            'values'
+        )
+
 
 class _LayerInit(BaseInit):
     """What MMEngine's initializers have in common: they act on the layers
@@ -91,9 +103,10 @@ class _LayerInit(BaseInit):
             update_init_info(module, init_info=self._get_init_info())
 
     def _init(self, module: nn.Module) -> None:
-        if getattr(module, 'weight', None) is not None:
+        # Either may be a number of the module's own, or a name.
+        if isinstance(getattr(module, 'weight', None), Tensor):
             self._init_weight(module)
-        if getattr(module, 'bias', None) is not None:
+        if isinstance(getattr(module, 'bias', None), Tensor):
             nn.init.constant_(module.bias, self.bias)
 
     @abstractmethod
@@ -122,9 +135,15 @@ class Orthogonal(_LayerInit):
             to None.
     """
 
+    writes = ('weight', 'bias')
+
     def __init__(self, gain: float = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.gain = gain
+
+    def obstacle(self, module: nn.Module) -> str:
+        """Why a layer cannot be initialized so; '' if it can."""
+        return is_flat(module)
 
     def _init_weight(self, module: nn.Module) -> None:
         nn.init.orthogonal_(module.weight, gain=self.gain)
@@ -153,6 +172,13 @@ class Identity(_LayerInit):
             another shape than it is given, or a norm layer.
     """
 
+    writes = ('weight', 'bias')
+
+    def obstacle(self, module: nn.Module) -> str:
+        """Why a layer cannot be the identity; '' if it can."""
+        weight = getattr(module, 'weight', None)
+        return no_identity(module) if isinstance(weight, Tensor) else ''
+
     def _init_weight(self, module: nn.Module) -> None:
         obstacle = no_identity(module)
         if obstacle:
@@ -178,6 +204,15 @@ class ResetParameters(_LayerInit):
 
     def __init__(self, layer: Union[str, List[str], None] = None) -> None:
         super().__init__(layer=layer)
+
+    def obstacle(self, module: nn.Module) -> str:
+        """Why a module cannot be initialized so; '' if it can."""
+        if self.layer or any(map(own_reset, module.modules())):
+            return ''
+        return (
+            'has no reset_parameters() to call; give an init_cfg that says '
+            'the values'
+        )
 
     def _init(self, module: nn.Module) -> None:
         reset = own_reset(module)
@@ -234,11 +269,3 @@ def own_reset(module: nn.Module) -> Optional[Callable[[], None]]:
         # The one layer of PyTorch's that has it under a private name.
         reset = module._reset_parameters
     return reset if callable(reset) else None
-
-
-def layer_names(module: nn.Module) -> List[str]:
-    """The names by which ``layer`` may call a module: its class and the
-    direct bases of that.
-    """
-    kind = type(module)
-    return [kind.__name__] + [base.__name__ for base in kind.__bases__]

@@ -18,7 +18,9 @@ import torch.nn as nn
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from .tree import ModelTree, Slot
+from ..processes.units import is_made_anew, original
+from .tree import Entry, ModelTree
+from .whole import WholeModel
 
 # What was loaded since the import. Parameters are known by themselves, since
 # some code hangs them into other modules (`revert_sync_batchnorm`); buffers by
@@ -53,14 +55,14 @@ def record_loads(model: nn.Module) -> Iterator[Set[str]]:
         ...     model.load_state_dict(torch.load('r50.pth'), strict=False)
         >>> init_modules(model, modules, loaded=loaded)
     """
-    slots: Dict[int, List[Slot]] = {}
-    for slot in ModelTree(model).slots:
-        slots.setdefault(id(slot.owner), []).append(slot)
+    entries: Dict[int, List[Entry]] = {}
+    for entry in WholeModel(model).tree.entries:
+        entries.setdefault(id(entry.owner), []).append(entry)
     names: Set[str] = set()
 
     def note(module: nn.Module, keys: Set[str]) -> None:
-        under = slots.get(id(module), ())
-        names.update(slot.name for slot in under if slot.key in keys)
+        under = entries.get(id(module), ())
+        names.update(entry.path for entry in under if entry.key in keys)
 
     _listeners.append(note)
     try:
@@ -69,26 +71,23 @@ def record_loads(model: nn.Module) -> Iterator[Set[str]]:
         _listeners.remove(note)
 
 
-def loaded_names(model: nn.Module) -> Set[str]:
+def recorded(tree: ModelTree) -> Set[str]:
     """Names, as :func:`record_loads` gives them, of what was loaded into a
     model since this package was imported.
     """
-    return {slot.name for slot in ModelTree(model).slots if _is_loaded(slot)}
+    return {entry.path for entry in tree.entries if _is_loaded(entry)}
 
 
-def _is_loaded(slot: Slot) -> bool:
-    tensor = getattr(slot.tensor, 'stands_for', slot.tensor)
+def _is_loaded(entry: Entry) -> bool:
+    tensor, owner = original(entry.value), entry.owner
     if isinstance(tensor, nn.Parameter):
         if _is_known(tensor):
             return True
-        if not hasattr(tensor, 'full_tensor') and not hasattr(
-            tensor, '_param_infos'
-        ):
+        if not is_made_anew(tensor):
             return False
-        # FSDP has made another parameter of it.
-    return slot.key in _loaded_keys.get(slot.owner, ()) or any(
-        slot.key in _loaded_with.get(id(parameter), ())
-        for parameter in slot.owner._parameters.values()
+    return entry.key in _loaded_keys.get(owner, ()) or any(
+        entry.key in _loaded_with.get(id(parameter), ())
+        for parameter in owner._parameters.values()
         if _is_known(parameter)
     )
 

@@ -2,7 +2,7 @@
 
 import math
 from itertools import groupby
-from typing import List, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
@@ -10,16 +10,30 @@ import torch.nn as nn
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from ..processes.ranks import as_bytes
+from ..processes.units import lies_in_parts
+
 _SAMPLE = 1024
 _PLAIN = (Tensor, nn.Parameter)
 # Elements that single precision adds up well.
 _CHUNK = 2**22
 
 
+class Statistics(NamedTuple):
+    """Mean and standard deviation (of the population) of a tensor's values;
+    None where there are none to give.
+    """
+
+    mean: Optional[float]
+    std: Optional[float]
+    is_finite: bool = True
+
+
 def has_memory(tensor: Tensor) -> bool:
     """Whether a tensor's elements lie at addresses of their own."""
     return (
-        # Lazy ones have no size to ask for, and DTensors have only a part.
+        # Lazy ones have no size to ask for; of others, a tensor is a part, or
+        # they are held by tensors that it wraps.
         (type(tensor) in _PLAIN or not _is_special(tensor))
         and tensor.layout is torch.strided
         and not tensor.is_meta
@@ -28,7 +42,41 @@ def has_memory(tensor: Tensor) -> bool:
 
 
 def _is_special(tensor: Tensor) -> bool:
-    return is_lazy(tensor) or hasattr(tensor, 'full_tensor')
+    return (
+        is_lazy(tensor)
+        or lies_in_parts(tensor)
+        or hasattr(type(tensor), '__tensor_flatten__')
+    )
+
+
+def memory_of(tensor: Tensor) -> int:
+    """A number that tensors have in common which lie at one address."""
+    try:
+        return tensor.data_ptr() or id(tensor)
+    except (RuntimeError, ValueError, NotImplementedError):
+        return id(tensor)  # sparse, lazy, and what wraps other tensors
+
+
+def span(tensor: Tensor) -> Tuple[int, int]:
+    """First and last address, in bytes, that a tensor's elements lie at."""
+    start, size = tensor.data_ptr(), tensor.element_size()
+    if tensor.is_contiguous():
+        return start, start + tensor.numel() * size
+    steps = zip(tensor.shape, tensor.stride())
+    last = sum((count - 1) * stride for count, stride in steps)
+    return start, start + (last + 1) * size
+
+
+def storage_of(tensor: Tensor) -> int:
+    """Address of the memory that a tensor is a view of."""
+    return tensor.data_ptr() - tensor.storage_offset() * tensor.element_size()
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Whether tensors of one form hold the same, bit for bit: NaN is the same
+    as NaN, and 0 is not -0.
+    """
+    return torch.equal(as_bytes(a), as_bytes(b))
 
 
 def sample(tensor: Tensor) -> Tensor:
@@ -39,44 +87,36 @@ def sample(tensor: Tensor) -> Tensor:
     return flat[:: max(1, tensor.numel() // _SAMPLE)]
 
 
-def same_values(a: Tensor, b: Tensor) -> bool:
-    """Whether values are the same, NaN being the same as NaN."""
-    same_form = a.shape == b.shape and a.dtype == b.dtype
-    return same_form and bool(((a == b) | ((a != a) & (b != b))).all())
-
-
-def statistics(tensor: Tensor) -> Tuple[List[Optional[float]], bool]:
-    """Mean and standard deviation (of the population) of a tensor of any
-    shape and dtype, and whether all its values are finite.
-
-    None where there are none to give. Of complex numbers, the absolute values
+def statistics(tensor: Tensor) -> Statistics:
+    """Mean and standard deviation of a tensor of any shape and dtype, and
+    whether all its values are finite. Of complex numbers, the absolute values
     count.
     """
     if not has_memory(tensor):
-        return [None, None], True
+        return Statistics(None, None)
     values = tensor.detach().reshape(-1)
     if values.is_complex():
         values = values.abs()
     elif values.dtype not in (torch.float32, torch.float64):
         values = values.float()
     if values.is_cuda or values.numel() <= 2**13:
-        std, mean = torch.std_mean(values, unbiased=False)
-        numbers = [mean.item(), std.item()]
+        deviation, middle = torch.std_mean(values, unbiased=False)
+        mean, std = middle.item(), deviation.item()
     else:
-        numbers = _around(values, 0.0)
-        if abs(numbers[0]) > 8 * numbers[1]:
+        mean, std = _around(values, 0.0)
+        if abs(mean) > 8 * std:
             # Too far from 0 to tell their spread from there.
             near = values[:: values.numel() // 1024].double().mean().item()
-            numbers = _around(values, near)
-    if all(map(math.isfinite, numbers)):
-        return numbers, True
+            mean, std = _around(values, near)
+    if math.isfinite(mean) and math.isfinite(std):
+        return Statistics(mean, std)
     if not torch.isfinite(values).all():
-        return [None, None], False
+        return Statistics(None, None, False)
     # Squares, or even the sum, are beyond the dtype.
-    return [values.double().mean().item(), None], True
+    return Statistics(values.double().mean().item(), None)
 
 
-def _around(values: Tensor, origin: float) -> List[float]:
+def _around(values: Tensor, origin: float) -> Tuple[float, float]:
     """What ``torch.std_mean`` gives, many times as fast on the CPU: sums of
     the values and of their squares, as seen from a point near their mean.
     """
@@ -87,7 +127,7 @@ def _around(values: Tensor, origin: float) -> List[float]:
         total += near.sum().item()
         squares += near.dot(near).item()
     step = total / count
-    return [origin + step, math.sqrt(max(squares / count - step * step, 0.0))]
+    return origin + step, math.sqrt(max(squares / count - step * step, 0.0))
 
 
 def statistics_of_samples(

@@ -1,16 +1,24 @@
-"""The tree of names in a model that path patterns select from."""
+"""The modules and tensors of a model, by path."""
 
-import difflib
-from bisect import bisect_left
 from contextlib import contextmanager
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Tuple, Union
+from functools import cached_property
+from typing import (
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 import torch.nn as nn
 from mmengine.model import is_model_wrapper
 from torch import Tensor
 
-from ..processes.shards import Shards
-from ..rules.patterns import MAGIC, parse_pattern, segment_regex
+from .tensors import memory_of
 
 # Modules that torch puts around another one, by the name under which they
 # keep it: torch.compile, activation checkpointing, FSDP.
@@ -21,13 +29,28 @@ _WRAPPED_AS = (
 )
 
 
-class Slot(NamedTuple):
-    """One entry of the model's state dict and where it hangs."""
+class Entry(NamedTuple):
+    """One entry of the model's state dict: a parameter or a persistent
+    buffer. Parameters are nodes of the tree as well.
 
-    name: str
+    Attributes:
+        path (str): Its state-dict name.
+        value (Tensor): The tensor.
+        number (int): Place among the nodes; that of the owner for a buffer.
+        owner (nn.Module): The module that it hangs in.
+        key (str): Its name there.
+    """
+
+    path: str
+    value: Tensor
+    number: int
     owner: nn.Module
     key: str
-    tensor: Tensor
+
+    @property
+    def end(self) -> int:
+        """The first node behind it."""
+        return self.number + 1
 
     @property
     def is_counter(self) -> bool:
@@ -36,202 +59,153 @@ class Slot(NamedTuple):
         """
         return self.key == 'num_batches_tracked'
 
+    def tensors(self) -> List['Entry']:
+        """Itself."""
+        return [self]
 
-class ModelTree:
-    """Modules and parameters of a model, by path, in order of appearance.
 
-    Nodes are numbered so that what lies under node ``i`` is the range
-    ``i + 1`` to ``ends[i]``. Wrappers (DDP, FSDP, ``torch.compile``,
-    activation checkpointing) are stepped through, and for a parameter that
-    lies in parts its stand-in is there.
+class Module:
+    """A module of a model, at a path.
 
     Attributes:
-        paths (list[str]): Path of each node; the model itself is ``''``.
-        nodes (list[nn.Module | nn.Parameter]): The node itself.
-        slots (list[Slot]): Parameters and persistent buffers.
-        shards (Shards): The parameters that lie in parts.
+        path (str): Its path; that of the model itself is ``''``.
+        value (nn.Module): The module.
+        number (int): Place among the nodes of the tree, which are in order of
+            appearance.
+        end (int): The first node that is not under it.
+    """
+
+    __slots__ = ('path', 'value', 'number', 'end', '_entries', '_first', '_to')
+
+    def __init__(
+        self, path: str, value: nn.Module, number: int, entries: List[Entry]
+    ) -> None:
+        self.path = path
+        self.value = value
+        self.number = number
+        self._entries = entries
+        self._first = len(entries)
+
+    def close(self, end: int) -> None:
+        """Take what was added since it was made for what is under it."""
+        self.end = end
+        self._to = len(self._entries)
+
+    def tensors(self) -> List[Entry]:
+        """Entries of the state dict under it."""
+        return self._entries[self._first : self._to]
+
+
+Node = Union[Module, Entry]
+
+
+class ModelTree:
+    """Modules and parameters of a model, by path.
+
+    Wrappers (DDP, FSDP, ``torch.compile``, activation checkpointing) are
+    stepped through.
+
+    Attributes:
+        nodes (list[Node]): Modules and parameters, in order of appearance.
+        entries (list[Entry]): Parameters and persistent buffers, likewise.
+        index (dict[str, Node]): The nodes by path.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.paths: List[str] = []
-        self.nodes: List[Union[nn.Module, nn.Parameter]] = []
-        self.ends: List[int] = []
-        self.slots: List[Slot] = []
-        self._first_slot: List[int] = []
+        self.nodes: List[Node] = []
+        self.entries: List[Entry] = []
         self._wrapped: List[
             Tuple[Dict[str, nn.Module], str, nn.Module, nn.Module]
         ] = []
-        self.shards = Shards(model)
-        with self.shards.shown():
-            self._walk(unwrap(model), '')
-        self._first_slot.append(len(self.slots))
-        numbers = range(len(self.paths))
-        self.index: Dict[str, int] = dict(zip(self.paths, numbers))
-        # A module that hangs in several places counts as the first of them.
-        self._first: Dict[int, int] = {}
-        if len(set(map(id, self.nodes))) < len(self.nodes):
-            for node, number in zip(self.nodes, numbers):
-                self._first.setdefault(id(node), number)
-        self._by_name: Dict[str, List[int]] = {}
-        self._found: Dict[Tuple[str, ...], List[int]] = {}
+        self._walk(unwrap(model), '')
+        self.index: Dict[str, Node] = {node.path: node for node in self.nodes}
 
     # `_parameters`, `_buffers` and `_modules` are read directly: the public
     # iterators either skip shared tensors, or cost several walks.
     def _walk(self, module: nn.Module, path: str) -> None:
-        paths, nodes, ends = self.paths, self.nodes, self.ends
-        slots, first_slot = self.slots, self._first_slot
-        number = len(paths)
-        paths.append(path)
-        nodes.append(module)
-        ends.append(0)
-        first_slot.append(len(slots))
+        nodes, entries = self.nodes, self.entries
+        node = Module(path, module, len(nodes), entries)
+        nodes.append(node)
         prefix = path + '.' if path else ''
         for key, tensor in module._parameters.items():
             if tensor is not None:
-                name = prefix + key
-                paths.append(name)
-                nodes.append(tensor)
-                ends.append(len(paths))
-                first_slot.append(len(slots))
-                slots.append(Slot(name, module, key, tensor))
+                leaf = Entry(prefix + key, tensor, len(nodes), module, key)
+                nodes.append(leaf)
+                entries.append(leaf)
         if module._buffers:
             for key, tensor in module._buffers.items():
                 if (
                     tensor is not None
                     and key not in module._non_persistent_buffers_set
                 ):
-                    slots.append(Slot(prefix + key, module, key, tensor))
+                    name, number = prefix + key, node.number
+                    entries.append(Entry(name, tensor, number, module, key))
         for key, child in module._modules.items():
             if child is not None:
                 inner = unwrap(child) if child._modules else child
                 if inner is not child:
                     self._wrapped.append((module._modules, key, child, inner))
                 self._walk(inner, prefix + key)
-        ends[number] = len(paths)
+        node.close(len(nodes))
 
     @contextmanager
-    def bare(self) -> Iterator[None]:
-        """Have the model as it was before anything was wrapped or sharded:
-        initializers would come by a wrapped module twice.
+    def unwrapped(self) -> Iterator[None]:
+        """Have no wrappers inside of the model: initializers would come by a
+        wrapped module twice.
         """
-        with self.shards.shown():
-            for modules, key, _, inner in self._wrapped:
-                modules[key] = inner
-            try:
-                yield
-            finally:
-                for modules, key, wrapper, _ in self._wrapped:
-                    modules[key] = wrapper
+        for modules, key, _, inner in self._wrapped:
+            modules[key] = inner
+        try:
+            yield
+        finally:
+            for modules, key, wrapper, _ in self._wrapped:
+                modules[key] = wrapper
 
-    def name(self, number: int) -> str:
-        """The last segment of a node's path."""
-        return self.paths[number].rpartition('.')[2]
+    @cached_property
+    def _first(self) -> Dict[int, Node]:
+        if len({id(node.value) for node in self.nodes}) == len(self.nodes):
+            return {}
+        first: Dict[int, Node] = {}
+        for node in self.nodes:
+            first.setdefault(id(node.value), node)
+        return first
 
-    def first(self, number: int) -> int:
-        """The first place of a node that hangs in several."""
-        return self._first.get(id(self.nodes[number]), number)
+    def first(self, node: Node) -> Node:
+        """The first place of what hangs in several."""
+        return self._first.get(id(node.value), node)
 
-    def slots_under(self, number: int) -> List[Slot]:
-        """Entries of the state dict at and under a node."""
-        first, end = self._first_slot[number], self.ends[number]
-        is_module = isinstance(self.nodes[number], nn.Module)
-        last = self._first_slot[end] if is_module else first + 1
-        return self.slots[first:last]
+    @cached_property
+    def sharing(self) -> Dict[str, List[str]]:
+        """Names of the entries that are one tensor, or tensors at one
+        address, by each of these names; others are not in it.
+        """
+        first: Dict[int, str] = {}
+        shared: Dict[str, List[str]] = {}
+        for entry in self.entries:
+            name = first.setdefault(memory_of(entry.value), entry.path)
+            if name is not entry.path:
+                shared.setdefault(name, [name]).append(entry.path)
+        return {name: names for names in shared.values() for name in names}
 
-    def select(self, alternatives: Iterable[Tuple[str, ...]]) -> List[int]:
-        """Numbers of the nodes that any of the parsed patterns names."""
-        found = set()
-        for segments in alternatives:
-            found.update(self._descend(segments))
-        return sorted({self.first(i) for i in found})
+    def with_sharing(self, names: Iterable[str]) -> Set[str]:
+        """Names, and those of all tensors that share memory with them."""
+        found = set(names)
+        if self.sharing:
+            for name in found & self.sharing.keys():
+                found.update(self.sharing[name])
+        return found
 
-    def outermost(self, numbers: Iterable[int]) -> List[int]:
+    def outermost(self, nodes: Sequence[Node]) -> List[Node]:
         """Drop the nodes that lie under another one of them."""
-        kept: List[int] = []
-        for number in sorted(numbers):
-            if not kept or number >= self.ends[kept[-1]]:
-                kept.append(number)
+        kept: List[Node] = []
+        for node in sorted(nodes, key=_number):
+            if not kept or node.number >= kept[-1].end:
+                kept.append(node)
         return kept
 
-    def _descend(self, segments: Tuple[str, ...]) -> List[int]:
-        """Nodes that the segments lead to from the root, shared prefixes of
-        patterns walked once.
-        """
-        if not segments:
-            return [0]
-        if segments not in self._found:
-            *head, last = segments
-            if last == '**':
-                # Everything below matches too; its outermost nodes say it.
-                numbers = self.outermost(self._descend(tuple(head)))
-            elif head and head[-1] == '**':
-                numbers = self._below(self._descend(tuple(head)), last)
-            else:
-                numbers = self._children(self._descend(tuple(head)), last)
-            self._found[segments] = numbers
-        return self._found[segments]
 
-    def _children(self, parents: List[int], segment: str) -> List[int]:
-        if not MAGIC.search(segment):
-            paths = (self.paths[i] for i in parents)
-            children = (
-                path + '.' + segment if path else segment for path in paths
-            )
-            return [self.index[c] for c in children if c in self.index]
-        matches = segment_regex(segment).match
-        found = []
-        for parent in parents:
-            child, end = parent + 1, self.ends[parent]
-            while child < end:
-                if matches(self.name(child)):
-                    found.append(child)
-                child = self.ends[child]
-        return found
-
-    def _below(self, parents: List[int], segment: str) -> List[int]:
-        if not self._by_name:
-            for number, path in enumerate(self.paths):
-                name = path.rpartition('.')[2]
-                self._by_name.setdefault(name, []).append(number)
-        if MAGIC.search(segment):
-            matches = segment_regex(segment).match
-            names = [name for name in self._by_name if matches(name)]
-        else:
-            names = [segment] if segment in self._by_name else []
-        found = []
-        for parent in parents:
-            for name in names:
-                numbers = self._by_name[name]
-                found += numbers[
-                    bisect_left(numbers, parent + 1) : bisect_left(
-                        numbers, self.ends[parent]
-                    )
-                ]
-        return found
-
-    def nearest(self, pattern: str, count: int = 3) -> List[str]:
-        """The nearest paths that a pattern without a match may have meant.
-
-        First those that differ by left-out segments (``se`` for
-        ``backbone.layer1.0.se``), then those spelled alike.
-        """
-        near: List[str] = []
-        for segments in parse_pattern(pattern):
-            loose: List[str] = []
-            for segment in segments:
-                loose += [segment] if segment == '**' else ['**', segment]
-            near += [self.paths[i] for i in self.select([tuple(loose)])]
-        if not near:
-            depth = pattern.count('.')
-            similar = {
-                path: None
-                for path in self.paths
-                if path and abs(path.count('.') - depth) <= 1
-            }
-            near = difflib.get_close_matches(
-                pattern, list(similar)[:5000], n=count, cutoff=0.5
-            )
-        return list(dict.fromkeys(near))[:count]
+def _number(node: Node) -> int:
+    return node.number
 
 
 def unwrap(module: nn.Module) -> nn.Module:

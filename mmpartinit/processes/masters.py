@@ -8,6 +8,8 @@ from typing import Iterable, Set
 import torch.nn as nn
 from torch import Tensor
 
+from .units import original
+
 
 def no_access(model: nn.Module) -> str:
     """Why what is written to a model would not last; '' if it would."""
@@ -39,11 +41,11 @@ def is_optimized(tensor: Tensor, optimized: Set[int]) -> bool:
     """Whether a parameter, or what it stands in for, is among the
     optimizers', of which ``optimized`` holds ``id()``.
     """
-    original = getattr(tensor, 'stands_for', tensor)
+    parameter = original(tensor)
     # DeepSpeed gives its optimizers flat copies, and marks what is in them.
     marks = ('_z3_optimizer', '_hp_mapping')
-    return id(original) in optimized or any(
-        hasattr(original, mark) for mark in marks
+    return id(parameter) in optimized or any(
+        hasattr(parameter, mark) for mark in marks
     )
 
 
@@ -52,7 +54,7 @@ def write_masters(tensors: Iterable[Tensor]) -> None:
     (or what stands in for them) whose parts are up to date.
     """
     for tensor in tensors:
-        parameter = getattr(tensor, 'stands_for', tensor)
+        parameter = original(tensor)
         if not parameter.requires_grad:
             continue  # has none
         if hasattr(parameter, '_z3_optimizer'):

@@ -14,6 +14,7 @@ from typing import (
     List,
     Optional,
     Sequence,
+    Set,
     Tuple,
 )
 
@@ -26,7 +27,7 @@ from mmengine.dist import (
 )
 from torch import Tensor
 
-from ..errors import RuleError
+from ..errors import Finding, RuleError, told_of
 
 # Large enough that the latency of a message does not count.
 _MESSAGE_BYTES = 2**25
@@ -49,15 +50,21 @@ def together(error: Optional[Exception], value: Any = None) -> List[Any]:
         RuleError: If only other ranks have one; names the first of them.
     """
     if get_world_size() == 1:
-        told = [(None, value)]
+        told = [([], value)]
     else:
-        told = all_gather_object((error and str(error), value))
+        told = all_gather_object((_findings(error), value))
     if error is not None:
         raise error
-    for rank, (message, _) in enumerate(told):
-        if message is not None:
-            raise RuleError(f'on rank {rank}: {message}')
+    for rank, (findings, _) in enumerate(told):
+        if findings:
+            raise told_of(RuleError(findings), None, f'on rank {rank}')
     return [value for _, value in told]
+
+
+def _findings(error: Optional[Exception]) -> List[Finding]:
+    if error is None or isinstance(error, RuleError):
+        return error.findings if error else []
+    return RuleError.of('failed', str(error) or repr(error)).findings
 
 
 @contextmanager
@@ -84,17 +91,18 @@ def check_alike(describe: Callable[[], Any]) -> None:
     digests = together(None, digest)
     for rank, other in enumerate(digests):
         if other != digests[0]:
-            raise RuleError(
+            raise RuleError.of(
+                'ranks-unlike',
                 f'rank {rank} has another model than rank 0, other rules '
-                'or other loaded tensors; they must be the same on all'
+                'or other loaded tensors; they must be the same on all',
             )
 
 
 def in_line(
     error: Optional[Exception],
-    written: Dict[int, Any],
-    tensors: Sequence[Tensor],
-) -> Tuple[Dict[int, Any], List[int]]:
+    wrote: List[List[Set[str]]],
+    tensors: Dict[str, Tensor],
+) -> Tuple[List[List[Set[str]]], List[str]]:
     """Give all ranks rank 0's values of what any of them has written.
 
     Ranks tell each other a digest of each such tensor, 16 bytes. Only those
@@ -103,30 +111,38 @@ def in_line(
 
     Args:
         error (Exception, optional): What went wrong on this rank.
-        written (dict[int, Any]): Numbers of the tensors that it wrote, and
-            what to tell of each.
-        tensors (Sequence[Tensor]): The tensors of the model, the same ones on
-            each rank; of any shape and dtype.
+        wrote (list[list[set[str]]]): Names of what each initializer of each
+            match wrote on this rank.
+        tensors (dict[str, Tensor]): The tensors that may be written, by name,
+            the same ones on each rank; of any shape and dtype.
 
     Returns:
-        tuple[dict[int, Any], list[int]]: What any rank wrote, as the first of
-        them tells it; and the numbers of those whose values differed.
+        tuple[list[list[set[str]]], list[str]]: What was written on any rank,
+        and the names of the tensors whose values differed.
 
     Raises:
         Exception: As of :func:`together`.
     """
     alone = get_world_size() == 1 or error is not None
-    digests = {} if alone else {i: _digest(tensors[i]) for i in written}
-    told = together(error, (written, digests))
-    union: Dict[int, Any] = {}
-    for theirs, _ in reversed(told):
-        union.update(theirs)
-    differed = [
-        i
-        for i in sorted(union)
-        if len({digests.get(i) for _, digests in told}) > 1
+    own = {name for sets in wrote for names in sets for name in names}
+    digests = (
+        {}
+        if alone
+        else {n: _digest(t) for n, t in tensors.items() if n in own}
+    )
+    told = together(error, (wrote, digests))
+    union = [
+        [set().union(*names) for names in zip(*sets)]
+        for sets in zip(*(theirs for theirs, _ in told))
     ]
-    _send([tensors[i] for i in differed])
+    written = {name for _, digests in told for name in digests}
+    differed = [
+        name
+        for name in tensors
+        if name in written
+        and len({digests.get(name) for _, digests in told}) > 1
+    ]
+    _send([tensors[name] for name in differed])
     return union, differed
 
 
@@ -136,7 +152,7 @@ def _digest(tensor: Tensor) -> bytes:
     A cryptographic hash takes longer than sending the values. It is given the
     sums of the bits over the rows and the columns of a matrix of them.
     """
-    flat = _bytes(tensor)
+    flat = as_bytes(tensor)
     if flat.storage_offset() % 8:
         flat = flat.clone()
     whole = flat.numel() // (8 * _COLUMNS) * (8 * _COLUMNS)
@@ -150,7 +166,7 @@ def _digest(tensor: Tensor) -> bytes:
 
 def _send(tensors: Sequence[Tensor]) -> None:
     for bucket in _buckets(tensors):
-        own = [_bytes(tensor) for tensor in bucket]
+        own = [as_bytes(tensor) for tensor in bucket]
         message = torch.cat(own)
         broadcast(message)
         parts = message.split([part.numel() for part in own])
@@ -177,6 +193,6 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[List[Tensor]]:
         yield bucket
 
 
-def _bytes(tensor: Tensor) -> Tensor:
-    # A view where the tensor is contiguous.
+def as_bytes(tensor: Tensor) -> Tensor:
+    """A tensor as uint8 of shape (bytes,), a view where it is contiguous."""
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8)

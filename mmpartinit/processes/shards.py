@@ -16,7 +16,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from .masters import no_access
-from .units import Unit, find_units
+from .units import Unit, find_units, original
 
 
 class Shards:
@@ -95,3 +95,14 @@ class Shards:
             for unit in units:
                 stack.enter_context(unit.gathered(write))
             yield [part.whole for unit in units for part in unit.parts]
+
+    def in_turn(self, tensors: Sequence[Tensor]) -> Iterator[List[Tensor]]:
+        """Tensors to read: first those that are whole, then each unit of
+        others for as long as it is gathered.
+
+        Every process has to take part, while :meth:`shown` is open.
+        """
+        yield [t for t in tensors if original(t) is t]
+        for unit in self.units:
+            with self.gathered([unit], write=False) as gathered:
+                yield gathered

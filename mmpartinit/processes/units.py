@@ -32,6 +32,21 @@ def _stand_in(shape: Sequence[int], original: nn.Parameter) -> nn.Parameter:
     return whole
 
 
+def lies_in_parts(tensor: Tensor) -> bool:
+    """Whether a tensor is one process's part of another (a DTensor)."""
+    return hasattr(tensor, 'full_tensor')
+
+
+def original(tensor: Tensor) -> Tensor:
+    """The parameter that a stand-in stands for; any other tensor itself."""
+    return getattr(tensor, 'stands_for', tensor)
+
+
+def is_made_anew(tensor: Tensor) -> bool:
+    """Whether FSDP has made a parameter of its own of those it was given."""
+    return lies_in_parts(tensor) or hasattr(tensor, '_param_infos')
+
+
 class Unit:
     """Parameters that are gathered together."""
 
@@ -202,7 +217,7 @@ def find_units(model: nn.Module) -> Iterator[Unit]:
             if id(parameter) not in single:
                 # By what they have: importing either takes long, and who has
                 # them has imported them.
-                if hasattr(parameter, 'full_tensor'):
+                if lies_in_parts(parameter):
                     unit = _DTensorUnit(parameter, parameter.shape)
                 elif hasattr(parameter, 'ds_shape'):
                     unit = _Zero3Unit(parameter, parameter.ds_shape)

@@ -1,5 +1,6 @@
 """The report: its records, and how they are shown."""
 
-from .records import Finding, RuleRecord, TensorRecord
+from ..errors import Finding
+from .records import RuleRecord, TensorRecord
 
 __all__ = ['Finding', 'RuleRecord', 'TensorRecord']

@@ -3,56 +3,55 @@
 Nothing here writes to a model or judges what was done.
 """
 
-from typing import Dict, Iterable, List, Sequence, Set
+from typing import Collection, Dict, Iterable, List, Sequence
 
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from ..model.tensors import has_memory, sample, statistics_of_samples
-from ..model.tree import ModelTree, Slot
+from ..model.whole import WholeModel
 from ..rules.matching import Match
 from ..rules.rule import Rule
-from ..writing.apply import Outcome
+from ..writing.log import WriteLog
 from .records import RuleRecord, TensorRecord
 
 
 def tensor_records(
-    slots: Sequence[Slot],
-    loaded: Set[int],
-    matches: Iterable[Match],
-    outcome: Outcome,
+    loaded: Collection[str], log: WriteLog
 ) -> List[TensorRecord]:
-    """Say of each slot where its values come from; ``loaded`` holds ``id()``
-    of every loaded tensor.
+    """Say of each tensor where its values come from; ``loaded`` has every
+    name of each loaded one.
     """
     sources = {
-        (match.rule.index, name): source.name
-        for match in matches
+        (match.rule.index, name): source.path
+        for match in log.matches
+        if match.sources
         for name, source in match.copies.items()
     }
     records = []
-    for slot in slots:
+    for entry in log.tree.entries:
+        name = entry.path
         record = TensorRecord(
-            slot.name,
-            shape_of(slot.tensor),
-            str(slot.tensor.dtype).replace('torch.', ''),
+            name,
+            shape_of(entry.value),
+            str(entry.value.dtype).replace('torch.', ''),
             'model',
         )
-        number = id(slot.tensor)
-        if number in outcome.written:
+        if name in log.written:
             record.origin = 'rule'
-            record.rule = outcome.written[number][-1]
-            known = outcome.statistics.get(number, (None, None))
-            record.mean, record.std = known
-            record.source = sources.get((record.rule, slot.name))
-        elif number in loaded:
+            record.rule = log.written[name][-1]
+            record.source = sources.get((record.rule, name))
+            known = log.statistics.get(name)
+            if known:
+                record.mean, record.std = known.mean, known.std
+        elif name in loaded:
             record.origin = 'checkpoint'
         records.append(record)
     return records
 
 
 def rule_records(
-    rules: Sequence[Rule], matches: Iterable[Match], outcome: Outcome
+    rules: Sequence[Rule], matches: Iterable[Match], log: WriteLog
 ) -> List[RuleRecord]:
     """Say of each rule what it did."""
     records = {
@@ -68,15 +67,15 @@ def rule_records(
         record = records[match.rule]
         record.matched.append(match.path)
         record.wrote += [
-            slot.name
-            for slot in match.new
-            if match.rule.index in outcome.written.get(id(slot.tensor), ())
+            entry.path
+            for entry in match.new
+            if match.rule.index in log.written.get(entry.path, ())
         ]
-        record.kept += [slot.name for slot in match.kept]
+        record.kept += [entry.path for entry in match.kept]
     return list(records.values())
 
 
-def add_scales(records: Sequence[TensorRecord], tree: ModelTree) -> None:
+def add_scales(records: Sequence[TensorRecord], whole: WholeModel) -> None:
     """Fill in the mean and standard deviation of what no rule wrote, which
     new values are compared with.
 
@@ -87,17 +86,14 @@ def add_scales(records: Sequence[TensorRecord], tree: ModelTree) -> None:
     are integers.
     """
     missing: Dict[int, List[TensorRecord]] = {}
-    whole = []
-    for slot, record in zip(tree.slots, records):
+    tensors: List[Tensor] = []
+    for entry, record in zip(whole.tree.entries, records):
         if record.mean is None:
-            missing.setdefault(id(slot.tensor), []).append(record)
-            if not hasattr(slot.tensor, 'stands_for'):
-                whole.append(slot.tensor)
-    _fill(missing, whole)
-    with tree.bare():
-        for unit in tree.shards.units:
-            with tree.shards.gathered([unit], write=False) as gathered:
-                _fill(missing, gathered)
+            missing.setdefault(id(entry.value), []).append(record)
+            tensors.append(entry.value)
+    with whole.bare():
+        for there in whole.shards.in_turn(tensors):
+            _fill(missing, there)
 
 
 def _fill(

@@ -54,20 +54,3 @@ class RuleRecord:
     matched: List[str] = field(default_factory=list)
     wrote: List[str] = field(default_factory=list)
     kept: List[str] = field(default_factory=list)
-
-
-@dataclass
-class Finding:
-    """Something that the user should see.
-
-    Attributes:
-        level (str): ``'error'``, ``'warning'`` or ``'note'``.
-        code (str): What kind of thing, such as ``'uncovered'``.
-        message (str): What was found and what to do, in a sentence.
-        names (list[str]): The tensors that it is about.
-    """
-
-    level: str
-    code: str
-    message: str
-    names: List[str]

@@ -4,8 +4,9 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Dict, List, Optional
 
+from ..errors import Finding
 from .figure import draw_report
-from .records import Finding, RuleRecord, TensorRecord
+from .records import RuleRecord, TensorRecord
 from .text import report_text
 
 FORMAT_VERSION = 1

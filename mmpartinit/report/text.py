@@ -12,7 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .records import Finding, RuleRecord
+from ..errors import Finding
+from .records import RuleRecord
 
 _NUMBER = re.compile(r'(\d+)')
 _LEVELS = ('error', 'warning', 'note')

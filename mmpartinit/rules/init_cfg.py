@@ -5,22 +5,31 @@ What it means is MMEngine's business: initializers are built from its
 """
 
 import copy
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch.nn as nn
-from mmengine.model import BaseInit, initialize
+from mmengine.model import initialize
 from mmengine.registry import WEIGHT_INITIALIZERS
+from torch import Tensor
 
-from ..errors import nearest, short
-from ..initializers.layers import Identity, Orthogonal, layer_names
+from ..errors import Collector, RuleError, nearest, short
+from ..initializers.traits import layer_names, writes
 
 
 @dataclass(frozen=True, eq=False)
 class InitItem:
-    """One dict of a rule's ``init_cfg``, and the initializer built from it."""
+    """One dict of a rule's ``init_cfg``, and the initializer built from it.
 
-    name: str  # how errors call it: 'init_cfg', or 'init_cfg[1]' in a list
+    Attributes:
+        name (str): How errors call it: ``'init_cfg'``, or ``'init_cfg[1]'``
+            in a list.
+        cfg (dict): The dict.
+        initializer (Callable): What was built from it.
+    """
+
+    name: str
     cfg: Dict[str, Any]
     initializer: Callable[[nn.Module], None]
 
@@ -29,35 +38,48 @@ class InitItem:
         """Whether it means the whole module: MMEngine's own ways to say which
         part of a module (``layer``, ``override``) are not used.
         """
-        return 'override' not in self.cfg and not getattr(
-            self.initializer, 'layer', None
-        )
+        return 'override' not in self.cfg and not self.layers
 
     @property
-    def is_known(self) -> bool:
-        """Whether it is one of MMEngine's own random or constant ones, or one
-        of ours like them, of which it is known what they write.
+    def layers(self) -> List[str]:
+        """The names that it gives under ``layer``."""
+        return getattr(self.initializer, 'layer', None) or []
+
+    @property
+    def writes(self) -> Tuple[str, ...]:
+        """Attributes of layers that it writes, and never reads; none where
+        only running it can tell what it does (``override``, ``Pretrained``,
+        initializers of others).
         """
-        kind = type(self.initializer)
-        is_known = kind in (Identity, Orthogonal) or (
-            issubclass(kind, BaseInit)
-            and kind.__module__ == BaseInit.__module__
-        )
-        return is_known and 'override' not in self.cfg
+        return () if 'override' in self.cfg else writes(self.initializer)
+
+    def layers_in(self, module: nn.Module) -> List[nn.Module]:
+        """Sub-modules that it writes to, by the test that MMEngine makes."""
+        wanted = set(self.layers)
+        return [
+            child
+            for child in module.modules()
+            if (not wanted or wanted.intersection(layer_names(child)))
+            and has_values(child)
+        ]
 
     def __call__(self, module: nn.Module) -> None:
         """Write the values into a module, as ``initialize`` does."""
-        if not self.whole and not self.is_known:
+        if not self.whole and not self.writes:
             initialize(module, self.cfg)
             return
-        initializer = self.initializer
-        if not self.is_known:
+        initializer: Any = self.initializer
+        if not self.writes:
             # Unlike MMEngine's, it may be another after it was called.
             initializer = WEIGHT_INITIALIZERS.build(_copied(self.cfg))
         # As `initialize` treats an `override`, which is the only place where
         # MMEngine's initializers do anything without a `layer`.
         initializer.wholemodule = self.whole
-        initializer(module)
+        if not self.writes:
+            initializer(module)
+            return
+        with _tensors_only(module):
+            initializer(module)
 
     def __str__(self) -> str:
         kind = self.cfg['type']
@@ -70,17 +92,51 @@ class InitItem:
         return f'{name}({args})'
 
 
-def parse_init_cfg(init_cfg: Any, problems: List[str]) -> Tuple[InitItem, ...]:
-    """Check what a rule says under ``init_cfg``, and build its dicts; each
-    thing that is wrong is added to the problems.
+def has_values(module: nn.Module) -> bool:
+    """Whether a module has a ``weight`` or a ``bias``."""
+    return any(
+        isinstance(getattr(module, key, None), Tensor)
+        for key in ('weight', 'bias')
+    )
+
+
+@contextmanager
+def _tensors_only(module: nn.Module) -> Iterator[None]:
+    """Hide each ``weight`` and ``bias`` that is a number or a name from
+    initializers, which write whatever is not None.
+    """
+    hidden = [
+        (child.__dict__, key)
+        for child in module.modules()
+        for key in ('weight', 'bias')
+        if not isinstance(getattr(child, key, None), (Tensor, type(None)))
+    ]
+    before = [own.get(key, own) for own, key in hidden]
+    for own, key in hidden:
+        own[key] = None
+    try:
+        yield
+    finally:
+        for (own, key), value in zip(hidden, before):
+            own[key] = value
+            if value is own:  # an attribute of the class
+                del own[key]
+
+
+def parse_init_cfg(init_cfg: Any) -> Tuple[InitItem, ...]:
+    """Check what a rule says under ``init_cfg``, and build its dicts.
+
+    Raises:
+        RuleError: With everything that is wrong in any of them.
     """
     cfgs = as_tuple(init_cfg)
     if not cfgs or not all(isinstance(cfg, dict) for cfg in cfgs):
-        problems.append(
+        raise RuleError.of(
+            'init-cfg',
             '`init_cfg` must be a dict or a list of dicts, as in '
-            f'MMEngine, not {short(init_cfg)}'
+            f'MMEngine, not {short(init_cfg)}',
         )
-        return ()
+    wrong = Collector()
     items = []
     for position, cfg in enumerate(cfgs):
         name = f'init_cfg[{position}]' if len(cfgs) > 1 else 'init_cfg'
@@ -90,42 +146,46 @@ def parse_init_cfg(init_cfg: Any, problems: List[str]) -> Tuple[InitItem, ...]:
         overrides = as_tuple(cfg.get('override') or ())
         if not overrides:
             cfg.pop('override', None)
-        if cfg.get('layer', 'all') == []:
-            problems.append(f'{name}: `layer` is empty, so nothing is meant')
+        with wrong.gather(where=name):
+            if cfg.get('layer', 'all') == []:
+                raise RuleError.of(
+                    'init-cfg', '`layer` is empty, so nothing is meant'
+                )
         arguments = {k: v for k, v in cfg.items() if k != 'override'}
-        initializer = _build(name, arguments, problems)
-        _check_overrides(name, overrides, problems)
-        items.append(InitItem(name, cfg, initializer))
+        with wrong.gather(where=name):
+            items.append(InitItem(name, cfg, _build(arguments)))
+        for override in overrides:
+            with wrong.gather(where=name):
+                _check_override(override)
+    wrong.check()
     return tuple(items)
 
 
-def _check_overrides(
-    name: str, overrides: Tuple[Any, ...], problems: List[str]
-) -> None:
-    for override in overrides:
-        if not isinstance(override, dict) or 'name' not in override:
-            problems.append(
-                f'{name}: each `override` is a dict with the '
-                f'`name` of an attribute, not {short(override)}'
-            )
-            continue
-        arguments = dict(override.items())
-        arguments.pop('name')
-        if arguments:  # else it takes the arguments of the whole init_cfg
-            _build(
-                f'{name}, override {override["name"]!r}', arguments, problems
-            )
+def _check_override(override: Any) -> None:
+    if not isinstance(override, dict) or 'name' not in override:
+        raise RuleError.of(
+            'init-cfg',
+            'each `override` is a dict with the `name` of an attribute, not '
+            f'{short(override)}',
+        )
+    arguments = dict(override.items())
+    name = arguments.pop('name')
+    if arguments:  # else it takes the arguments of the whole init_cfg
+        wrong = Collector()
+        with wrong.gather(where=f'override {name!r}'):
+            _build(arguments)
+        wrong.check()
 
 
-def _build(name: str, cfg: Dict[str, Any], problems: List[str]) -> Any:
+def _build(cfg: Dict[str, Any]) -> Any:
     """Build an initializer, to know now that it can be built."""
     kind = cfg.get('type')
     if not isinstance(kind, str) and not callable(kind):
-        problems.append(
-            f'{name}: `type` must name an initializer or be its '
-            f'class, not {short(kind)}'
+        raise RuleError.of(
+            'init-cfg',
+            '`type` must name an initializer or be its class, not '
+            f'{short(kind)}',
         )
-        return None
     try:
         return WEIGHT_INITIALIZERS.build(_copied(cfg))
     except (TypeError, ValueError, KeyError, AssertionError) as error:
@@ -137,33 +197,7 @@ def _build(name: str, cfg: Dict[str, Any], problems: List[str]) -> Any:
                 f'{nearest(kind, _registered_names())}; an initializer of '
                 'your own is registered when its module is in `custom_imports`'
             )
-        problems.append(f'{name}: {" ".join(text.split())}')
-        return None
-
-
-def reached(item: InitItem, module: nn.Module) -> Optional[List[nn.Module]]:
-    """Sub-modules whose ``weight`` and ``bias`` one of MMEngine's own
-    initializers writes, by the same test that it makes.
-
-    None where only running it can tell (``override``, ``Pretrained``,
-    initializers of others).
-    """
-    if not item.is_known:
-        return None
-    wanted = set(item.initializer.layer)
-    return [
-        child
-        for child in module.modules()
-        if (item.whole or wanted.intersection(layer_names(child)))
-        and has_values(child)
-    ]
-
-
-def has_values(module: nn.Module) -> bool:
-    """Whether a module has a ``weight`` or a ``bias``."""
-    return any(
-        getattr(module, key, None) is not None for key in ('weight', 'bias')
-    )
+        raise RuleError.of('init-cfg', ' '.join(text.split())) from error
 
 
 def _is_registered(kind: str, scope: Optional[str]) -> bool:

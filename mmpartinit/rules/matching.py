@@ -2,14 +2,15 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Set, Tuple, Union
+from typing import Collection, Dict, List, Optional, Sequence, Set, Union
 
 import torch.nn as nn
 
-from ..model.tensors import has_memory
-from ..model.tree import ModelTree, Slot
-from .init_cfg import reached
+from ..errors import Collector, RuleError
+from ..model.tree import Entry, ModelTree
+from .init_cfg import InitItem
 from .rule import Rule
+from .selection import Selector
 
 
 class BareParameter(nn.Module):
@@ -20,28 +21,31 @@ class BareParameter(nn.Module):
         self.weight = parameter
 
 
-@dataclass
+@dataclass(eq=False)
 class Match:
     """A module or parameter that a rule acts on.
 
     Attributes:
         rule (Rule): The rule.
         path (str): Path of the module or parameter.
-        node (nn.Module | nn.Parameter): The thing itself.
-        draw (int): How many earlier rules act on the same path.
-        new (list[Slot]): State-dict entries under it that may be written.
-        kept (list[Slot]): Those that must stay as they are.
-        sources (list[Slot]): Where the rule copies, what lies at and under
+        value (nn.Module | nn.Parameter): The thing itself.
+        n (int): How many earlier rules act on the same path.
+        new (list[Entry]): State-dict entries under it that may be written.
+        kept (list[Entry]): Those that must stay as they are.
+        sources (list[Entry]): Where the rule copies, what lies at and under
             its source.
     """
 
     rule: Rule
     path: str
-    node: Union[nn.Module, nn.Parameter]
-    draw: int
-    new: List[Slot]
-    kept: List[Slot]
-    sources: List[Slot] = field(default_factory=list)
+    value: Union[nn.Module, nn.Parameter]
+    n: int
+    new: List[Entry]
+    kept: List[Entry]
+    sources: List[Entry] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f'{self.rule} at {self.path or "the model"}'
 
     @property
     def target(self) -> nn.Module:
@@ -50,104 +54,95 @@ class Match:
         MMEngine's write a module's ``weight``; a bare parameter is given to
         them as the ``weight`` of a module that has nothing else.
         """
-        if isinstance(self.node, nn.Module):
-            return self.node
-        return BareParameter(self.node)
+        if isinstance(self.value, nn.Module):
+            return self.value
+        return BareParameter(self.value)
 
     @property
-    def copies(self) -> Dict[str, Slot]:
+    def copies(self) -> Dict[str, Entry]:
         """The tensors to copy, by the names of the new ones to write."""
         sources = {
-            _below(slot.name, self.rule.copy_from): slot
-            for slot in self.sources
+            _below(entry.path, self.rule.copy_from): entry
+            for entry in self.sources
         }
         pairs = {
-            slot.name: sources.get(_below(slot.name, self.path))
-            for slot in self.new
+            entry.path: sources.get(_below(entry.path, self.path))
+            for entry in self.new
         }
         return {name: source for name, source in pairs.items() if source}
 
-    def would_write(self) -> List[Slot]:
-        """New tensors that the rule writes, or may write where only running
-        an initializer tells (``Apply``, ``InitWeights``, ``Pretrained``,
-        ``override`` and users' own).
+    def known_writes(self, item: InitItem) -> Set[str]:
+        """Names of what an initializer writes under it, those included that
+        have to be kept; none where only running it tells.
+        """
+        if not item.writes:
+            return set()
+        known = {
+            id(getattr(layer, key, None))
+            for layer in item.layers_in(self.target)
+            for key in item.writes
+        }
+        under = [*self.new, *self.kept]
+        return {entry.path for entry in under if id(entry.value) in known}
+
+    def would_write(self) -> Set[str]:
+        """Names of new tensors that the rule writes, or may write where only
+        running an initializer tells (``Apply``, ``InitWeights``,
+        ``Pretrained``, ``override`` and users' own).
         """
         if self.rule.copy_from is not None:
-            copies = self.copies
-            return [slot for slot in self.new if slot.name in copies]
-        known = set()
-        target = self.target
-        for item in self.rule.init_cfg:
-            modules = reached(item, target)
-            if modules is None:
-                return list(self.new)
-            for module in modules:
-                known.update(
-                    id(getattr(module, key, None))
-                    for key in ('weight', 'bias')
-                )
-        return [slot for slot in self.new if id(slot.tensor) in known]
+            return set(self.copies)
+        new = {entry.path for entry in self.new}
+        if not all(item.writes for item in self.rule.init_cfg):
+            return new
+        written = map(self.known_writes, self.rule.init_cfg)
+        return new.intersection(set().union(*written))
 
 
 def match_rules(
-    tree: ModelTree, rules: List[Rule], loaded: Set[int]
-) -> Tuple[List[Match], List[str]]:
-    """Find what the rules act on; ``loaded`` holds ``id()`` of every loaded
+    tree: ModelTree,
+    rules: Sequence[Rule],
+    loaded: Collection[str],
+    wrong: Collector,
+) -> List[Match]:
+    """Find what the rules act on; ``loaded`` has every name of each loaded
     tensor.
 
     The matches are in the order of the rules, and within a rule in that of
-    the model. With them comes a sentence for each path that matches nothing
-    although it has to.
+    the model. A path that matches nothing although it has to is wrong.
     """
+    selector = Selector(tree)
     matches: List[Match] = []
-    problems: List[str] = []
-    draws: Counter = Counter()
+    counts: Counter = Counter()
     for rule in rules:
-        sources: List[Slot] = []
+        sources: List[Entry] = []
         if rule.copy_from is not None:
-            source = tree.index.get(rule.copy_from)
-            if source is None:
-                problems.append(_no_match(rule, rule.copy_from, tree))
-            else:
-                sources = tree.slots_under(source)
-        numbers: Set[int] = set()
+            with wrong.gather(rule):
+                if rule.copy_from not in tree.index:
+                    raise _no_match(rule.copy_from, selector)
+                sources = tree.index[rule.copy_from].tensors()
+        found = []
         for path, alternatives in zip(rule.paths, rule.alternatives):
-            selected = tree.select(alternatives)
-            numbers.update(selected)
-            if not selected and not rule.optional:
-                # Looking for near names takes long in a big model.
-                hint = len(problems) < 20
-                problem = _no_match(rule, path, tree, hint)
-                problems.append(f'{problem} (optional=True would allow that)')
-        for number in tree.outermost(numbers):
-            path, slots = tree.paths[number], tree.slots_under(number)
-            kept = [s for s in slots if id(s.tensor) in loaded]
-            if rule.overwrite:
-                kept = []
-            spared = {id(slot.tensor) for slot in kept}
-            new = [slot for slot in slots if id(slot.tensor) not in spared]
-            node = tree.nodes[number]
+            nodes = selector.select(alternatives)
+            found += nodes
+            with wrong.gather(rule):
+                if not nodes and not rule.optional:
+                    # Looking for near names takes long in a big model.
+                    hint = len(wrong.findings) < 20
+                    more = ' (optional=True would allow that)'
+                    raise _no_match(path, selector, hint, more)
+        for node in tree.outermost(found):
+            new: List[Entry] = []
+            kept: List[Entry] = []
+            for entry in node.tensors():
+                is_kept = entry.path in loaded and not rule.overwrite
+                (kept if is_kept else new).append(entry)
+            n = counts[node.path]
+            counts[node.path] += 1
             matches.append(
-                Match(rule, path, node, draws[path], new, kept, sources)
+                Match(rule, node.path, node.value, n, new, kept, sources)
             )
-            draws[path] += 1
-    return matches, problems
-
-
-def loaded_ids(slots: List[Slot], names: Set[str]) -> Set[int]:
-    """``id()`` of the tensors that were loaded, under any of their names, and
-    of those that share memory with them.
-    """
-    loaded = [slot.tensor for slot in slots if slot.name in names]
-    others = [slot.tensor for slot in slots if slot.name not in names]
-    ids = set(map(id, loaded))
-    memory = {tensor.data_ptr() for tensor in loaded if has_memory(tensor)}
-    ids.update(
-        id(tensor)
-        for tensor in others
-        if has_memory(tensor) and tensor.data_ptr() in memory
-    )
-    return ids
+    return matches
 
 
 def _below(name: str, path: Optional[str]) -> str:
@@ -156,12 +151,16 @@ def _below(name: str, path: Optional[str]) -> str:
 
 
 def _no_match(
-    rule: Rule, path: str, tree: ModelTree, hint: bool = True
-) -> str:
-    near = tree.nearest(path) if hint else []
+    path: str, selector: Selector, hint: bool = True, more: str = ''
+) -> RuleError:
+    near = selector.nearest(path) if hint else []
     if near:
         there = 'the nearest that do exist: ' + ', '.join(near)
     else:
-        parts = [name for name in tree.paths if name and '.' not in name]
+        paths = selector.tree.index
+        parts = [name for name in paths if name and '.' not in name]
         there = 'the model consists of ' + ', '.join(parts[:12])
-    return f'{rule}: no module and no parameter matches {path!r}; {there}'
+    return RuleError.of(
+        'path-not-found',
+        f'no module and no parameter matches {path!r}; {there}{more}',
+    )

@@ -7,16 +7,10 @@ characters, ``{a,b}`` for either word and ``**`` for any number of segments,
 none included.
 """
 
-import fnmatch
 import re
-from functools import lru_cache
 from typing import List, Tuple
 
-MAGIC = re.compile(r'[*?\[]')
-
-
-class PathError(ValueError):
-    """A pattern that cannot be read."""
+from ..errors import RuleError
 
 
 def parse_pattern(pattern: str) -> List[Tuple[str, ...]]:
@@ -24,11 +18,11 @@ def parse_pattern(pattern: str) -> List[Tuple[str, ...]]:
     ones that it stands for, braces gone, and each of these into segments.
 
     Raises:
-        PathError: If the pattern is empty or broken, with what to write
+        RuleError: If the pattern is empty or broken, with what to write
             instead.
     """
     if not pattern:
-        raise PathError(
+        raise _wrong(
             'the path is empty; write the dotted name of a module '
             "or parameter, or '**' for the whole model"
         )
@@ -41,29 +35,33 @@ def parse_pattern(pattern: str) -> List[Tuple[str, ...]]:
     return alternatives
 
 
+def _wrong(message: str) -> RuleError:
+    return RuleError.of('path', message)
+
+
 def _check_segment(segment: str, pattern: str) -> None:
     if not segment:
-        raise PathError(
+        raise _wrong(
             f'{pattern!r} has an empty segment: a dot at an end, '
             'or two in a row'
         )
     if any(char.isspace() for char in segment):
-        raise PathError(f'{pattern!r} has a space in it')
+        raise _wrong(f'{pattern!r} has a space in it')
     if '**' in segment and segment != '**':
-        raise PathError(
+        raise _wrong(
             f'`**` stands for whole segments, so it cannot be a '
             f'part of {segment!r}; write `*` there'
         )
     rest = re.sub(r'\[!?\]?[^\]]*\]', '', segment)
     if '[' in rest or ']' in rest:
-        raise PathError(f'unbalanced square bracket in {segment!r}')
+        raise _wrong(f'unbalanced square bracket in {segment!r}')
 
 
 def _expand_braces(pattern: str) -> List[str]:
     start = pattern.find('{')
     if start < 0:
         if '}' in pattern:
-            raise PathError(f'`}}` without `{{` in {pattern!r}')
+            raise _wrong(f'`}}` without `{{` in {pattern!r}')
         return [pattern]
     depth, commas = 0, [start]
     for end in range(start, len(pattern)):
@@ -73,9 +71,9 @@ def _expand_braces(pattern: str) -> List[str]:
         if depth == 1 and pattern[end] == ',':
             commas.append(end)
     else:
-        raise PathError(f'`{{` without `}}` in {pattern!r}')
+        raise _wrong(f'`{{` without `}}` in {pattern!r}')
     if len(commas) == 1:
-        raise PathError(
+        raise _wrong(
             f'{pattern[start : end + 1]!r} names no alternatives: write '
             '`{a,b}` for words, `[2-4]` for one of several characters'
         )
@@ -85,9 +83,3 @@ def _expand_braces(pattern: str) -> List[str]:
         for word in words
         for expanded in _expand_braces(word + pattern[end + 1 :])
     ]
-
-
-@lru_cache(maxsize=4096)
-def segment_regex(segment: str) -> 're.Pattern':
-    """The regular expression for a segment with wildcards."""
-    return re.compile(fnmatch.translate(segment))

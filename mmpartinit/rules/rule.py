@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
-from ..errors import RuleError, nearest, short
+from ..errors import Collector, RuleError, nearest, short, told_of
 from .init_cfg import InitItem, as_tuple, parse_init_cfg
-from .patterns import PathError, parse_pattern
+from .patterns import parse_pattern
 
 KEYS = ('path', 'init_cfg', 'copy_from', 'overwrite', 'optional')
 
@@ -31,15 +31,20 @@ class Rule:
 
     index: int
     paths: Tuple[str, ...]
-    alternatives: Tuple[List[Tuple[str, ...]], ...]
+    alternatives: Tuple[List[Tuple[str, ...]], ...] = ()
     init_cfg: Tuple[InitItem, ...] = ()
     copy_from: Optional[str] = None
     overwrite: bool = False
     optional: bool = False
 
+    @property
+    def path(self) -> str:
+        """Its patterns, as findings have them."""
+        return ', '.join(map(str, self.paths))
+
     def __str__(self) -> str:
         paths = self.paths[0] if len(self.paths) == 1 else list(self.paths)
-        return f'rule {self.index} (path {paths!r})'
+        return f'rule {self.index}' + (f' (path {paths!r})' if paths else '')
 
 
 def parse_rules(modules: Sequence[Dict[str, Any]]) -> List[Rule]:
@@ -48,114 +53,138 @@ def parse_rules(modules: Sequence[Dict[str, Any]]) -> List[Rule]:
     Raises:
         RuleError: With everything that is wrong in any of them.
     """
-    rules, problems = read_rules(modules)
-    if problems:
-        raise RuleError.of(problems)
+    wrong = Collector()
+    rules = read_rules(modules, wrong)
+    wrong.check()
     return rules
 
 
 def read_rules(
-    modules: Sequence[Dict[str, Any]], first: int = 0
-) -> Tuple[List[Rule], List[str]]:
-    """:func:`parse_rules` that gives a sentence for each problem, beside the
-    rules without one, instead of raising them. The first has number ``first``.
+    modules: Sequence[Dict[str, Any]], wrong: Collector, first: int = 0
+) -> List[Rule]:
+    """:func:`parse_rules` that gives the rules that can be read, and has the
+    errors of others gathered. The first rule has number ``first``.
     """
-    if not isinstance(modules, (list, tuple)):
-        problem = (
-            '`modules` must be a list of rules, such as '
-            "[dict(path='neck.adapter', init_cfg=dict(...))], "
-            f'not {short(modules)}'
-        )
-        return [], [problem]
-    rules, problems = [], []
-    for index, cfg in enumerate(modules, first):
-        found: List[str] = []
-        rule = _parse_rule(index, cfg, found)
-        path = cfg.get('path') if isinstance(cfg, dict) else None
-        where = f'rule {index}' + (f' (path {path!r})' if path else '')
-        problems += [f'{where}: {problem}' for problem in found]
-        if rule is not None:
-            rules.append(rule)
-    return rules, problems
+    rules: List[Rule] = []
+    with wrong.gather():
+        if not isinstance(modules, (list, tuple)):
+            raise _malformed(
+                '`modules` must be a list of rules, such as '
+                "[dict(path='neck.adapter', init_cfg=dict(...))], "
+                f'not {short(modules)}'
+            )
+        for index, cfg in enumerate(modules, first):
+            with wrong.gather():
+                rules.append(_parse_rule(index, cfg))
+    return rules
 
 
 def one_seed(seeds: Iterable[Optional[int]]) -> Optional[int]:
     """The seed of several hooks; a RuleError if they do not have the same."""
     unique = set(seeds)
     if len(unique) > 1:
-        raise RuleError(
+        raise RuleError.of(
+            'hook',
             'the hooks act as one, so they must have the same `seed`, not '
-            f'{", ".join(map(str, unique))}'
+            f'{", ".join(map(str, unique))}',
         )
     return next(iter(unique), None)
 
 
-def _parse_rule(
-    index: int, cfg: Dict[str, Any], problems: List[str]
-) -> Optional[Rule]:
-    if not isinstance(cfg, dict):
-        problems.append(
-            'a rule is a dict with `path` and `init_cfg` or `copy_from`, not '
-            f'{short(cfg)}'
-        )
-        return None
-    for key in cfg:
-        if key not in KEYS:
-            problems.append(
-                f'unknown key {key!r}{nearest(key, KEYS)}; the '
-                f'keys are {", ".join(KEYS)}'
+def _malformed(message: str) -> RuleError:
+    return RuleError.of('malformed', message)
+
+
+def _parse_rule(index: int, cfg: Dict[str, Any]) -> Rule:
+    given = cfg.get('path') if isinstance(cfg, dict) else None
+    # What errors call it: patterns as they were given, right or wrong.
+    named = Rule(index, as_tuple(given) if given else ())
+    wrong = Collector()
+    try:
+        if not isinstance(cfg, dict):
+            raise _malformed(
+                'a rule is a dict with `path` and `init_cfg` or `copy_from`, '
+                f'not {short(cfg)}'
             )
-    if 'path' not in cfg:
-        problems.append('`path` is missing')
-    if 'init_cfg' not in cfg and 'copy_from' not in cfg:
-        problems.append('`init_cfg` is missing, or `copy_from`')
-    if 'init_cfg' in cfg and 'copy_from' in cfg:
-        problems.append(
-            '`init_cfg` and `copy_from` exclude each other; write two rules, '
-            'of which the later wins'
-        )
-    flags = {key: cfg.get(key, False) for key in ('overwrite', 'optional')}
-    for key, value in flags.items():
-        if not isinstance(value, bool):
-            problems.append(
-                f'`{key}` must be True or False, not {short(value)}'
-            )
-    paths = as_tuple(cfg.get('path', ()))
-    alternatives = _parse_paths(paths, problems) if 'path' in cfg else ()
-    items = (
-        parse_init_cfg(cfg['init_cfg'], problems) if 'init_cfg' in cfg else ()
+        with wrong.gather():
+            _check_keys(cfg)
+        for key in ('overwrite', 'optional'):
+            with wrong.gather():
+                _check_flag(key, cfg.get(key, False))
+        paths = as_tuple(cfg.get('path', ()))
+        alternatives: List[List[Tuple[str, ...]]] = []
+        for path in _checked_paths(paths, wrong) if 'path' in cfg else ():
+            with wrong.gather():
+                alternatives.append(parse_pattern(path))
+        items: Tuple[InitItem, ...] = ()
+        if 'init_cfg' in cfg:
+            with wrong.gather():
+                items = parse_init_cfg(cfg['init_cfg'])
+        with wrong.gather():
+            if 'copy_from' in cfg:
+                _check_source(cfg['copy_from'])
+        wrong.check()
+    except RuleError as error:
+        raise told_of(error, named) from None
+    return Rule(
+        index,
+        paths,
+        tuple(alternatives),
+        items,
+        cfg.get('copy_from'),
+        cfg.get('overwrite', False),
+        cfg.get('optional', False),
     )
-    source = cfg.get('copy_from')
-    if 'copy_from' in cfg and not _is_plain(source):
-        problems.append(
-            '`copy_from` must be the path of one module or parameter, without '
-            f'wildcards, not {short(source)}'
+
+
+def _check_keys(cfg: Dict[str, Any]) -> None:
+    wrong = Collector()
+    for key in cfg:
+        with wrong.gather():
+            if key not in KEYS:
+                raise _malformed(
+                    f'unknown key {key!r}{nearest(str(key), KEYS)}; the '
+                    f'keys are {", ".join(KEYS)}'
+                )
+    with wrong.gather():
+        if 'path' not in cfg:
+            raise _malformed('`path` is missing')
+    with wrong.gather():
+        if 'init_cfg' not in cfg and 'copy_from' not in cfg:
+            raise _malformed('`init_cfg` is missing, or `copy_from`')
+        if 'init_cfg' in cfg and 'copy_from' in cfg:
+            raise _malformed(
+                '`init_cfg` and `copy_from` exclude each other; write two '
+                'rules, of which the later wins'
+            )
+    wrong.check()
+
+
+def _check_flag(key: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise _malformed(f'`{key}` must be True or False, not {short(value)}')
+
+
+def _checked_paths(
+    paths: Tuple[Any, ...], wrong: Collector
+) -> Tuple[str, ...]:
+    with wrong.gather():
+        if paths and all(isinstance(path, str) for path in paths):
+            return paths
+        raise _malformed(
+            f'`path` must be a str or a list of str, not {short(list(paths))}'
         )
-    if problems:
-        return None
-    return Rule(index, paths, alternatives, items, source, **flags)
+    return ()
 
 
-def _is_plain(path: Any) -> bool:
-    return (
+def _check_source(path: Any) -> None:
+    is_plain = (
         isinstance(path, str)
         and bool(path)
         and not re.search(r'[\s*?{}\[\]]', path)
     )
-
-
-def _parse_paths(
-    paths: Tuple[Any, ...], problems: List[str]
-) -> Tuple[List[Tuple[str, ...]], ...]:
-    if not paths or not all(isinstance(path, str) for path in paths):
-        problems.append(
-            f'`path` must be a str or a list of str, not {short(list(paths))}'
+    if not is_plain:
+        raise _malformed(
+            '`copy_from` must be the path of one module or parameter, without '
+            f'wildcards, not {short(path)}'
         )
-        return ()
-    alternatives = []
-    for path in paths:
-        try:
-            alternatives.append(parse_pattern(path))
-        except PathError as error:
-            problems.append(str(error))
-    return tuple(alternatives)

@@ -3,59 +3,35 @@
 Match by match, each from its own seed, the same on all ranks.
 """
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import replace
+from functools import cached_property
 from itertools import groupby
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Collection, Dict, List, Sequence, Set, Tuple
 
 import torch
-import torch.nn as nn
 from torch import Tensor
 
 from ..errors import RuleError, some
 from ..model.tensors import statistics
-from ..model.tree import Slot
+from ..model.whole import WholeModel
 from ..processes.masters import write_masters
 from ..processes.ranks import in_line, on_all_ranks
-from ..processes.shards import Shards
+from ..processes.units import original
 from ..rules.matching import Match
-from ..rules.rule import Rule
-from .memory import write_protected
+from .log import WriteLog, new_names
+from .match import write_match
 from .seeding import (
     cuda_devices,
     module_seed,
     random_state_kept,
     seed_everything,
 )
-from .watch import WriteWatch
-
-
-@dataclass
-class Outcome:
-    """What was written.
-
-    Attributes:
-        written (dict[int, list[int]]): ``id()`` of each tensor that was
-            written, and the indices of the rules that wrote it, in order.
-        statistics (dict[int, list]): Mean and standard deviation of each;
-            None where there are none to give.
-        differed (dict[int, None]): ``id()`` of those whose values were not
-            the same on all ranks.
-    """
-
-    written: Dict[int, List[int]] = field(default_factory=dict)
-    statistics: Dict[int, List[Optional[float]]] = field(default_factory=dict)
-    differed: Dict[int, None] = field(default_factory=dict)
-
-    def add(self, tensor: Tensor, rules: Sequence[int]) -> None:
-        """Note that rules wrote a tensor, one after the other."""
-        before = self.written.setdefault(id(tensor), [])
-        before += rules[before[-1:] == list(rules[:1]) :]
+from .watch import Memory, memory_map
 
 
 def write_matches(
-    matches: Sequence[Match], slots: Sequence[Slot], seed: int, shards: Shards
-) -> Outcome:
+    matches: Sequence[Match], whole: WholeModel, seed: int
+) -> WriteLog:
     """Carry out a plan: write every match that has something new, in order.
 
     The global random state is left as it was, gradients are off. Every rank
@@ -66,107 +42,108 @@ def write_matches(
             should write, or wrote something else, and if parameters are not
             finite afterwards; on this rank or on another one.
     """
-    writer = _Writer(slots, seed, shards)
+    writer = _Writer(whole, seed)
     acting = [match for match in matches if match.new]
     with random_state_kept(writer.devices), torch.no_grad():
         # One group, unless parameters lie in parts.
         for units, members in groupby(acting, writer.units_of):
             writer.write(units, list(members))
+    log = writer.log
     with on_all_ranks():
-        problems = writer.problems()
-        if problems:
-            raise RuleError.of(problems)
-    write_masters(
-        slot.tensor for slot in slots if id(slot.tensor) in writer.out.written
-    )
-    return writer.out
+        errors = [f for f in log.problems() if f.level == 'error']
+        if errors:
+            raise _left(RuleError(errors), log)
+    entries = whole.tree.entries
+    write_masters(e.value for e in entries if e.path in log.written)
+    return log
+
+
+def _left(error: RuleError, log: WriteLog) -> RuleError:
+    """An error that says what was written before it."""
+    names = [e.path for e in log.tree.entries if e.path in log.written]
+    if not names:
+        return error
+    *others, last = error.findings
+    text = f'{last.message} (already written, and left so: {some(names, 3)})'
+    return RuleError([*others, replace(last, message=text)])
 
 
 class _Writer:
     """Writes matches, group by group."""
 
-    def __init__(
-        self, slots: Sequence[Slot], seed: int, shards: Shards
-    ) -> None:
-        self.out = Outcome()
-        self.devices = cuda_devices(slot.tensor for slot in slots)
-        if shards and torch.cuda.is_initialized():
+    def __init__(self, whole: WholeModel, seed: int) -> None:
+        self.log = WriteLog(whole.tree)
+        self._entries = whole.tree.entries
+        self._shards, self._seed = whole.shards, seed
+        self.devices = cuda_devices(entry.value for entry in self._entries)
+        if self._shards and torch.cuda.is_initialized():
             # Parts that lie on the CPU are gathered there.
             self.devices = sorted({*self.devices, torch.cuda.current_device()})
-        self._slots, self._seed, self._shards = slots, seed, shards
-        self._number = {id(slot.tensor): i for i, slot in enumerate(slots)}
-        self._watch = WriteWatch(slot.tensor for slot in slots)
-        # What the initializers of each rule wrote, of new tensors and kept.
-        self._touched: Dict[Rule, List[Set[int]]] = {}
-        self._given: Counter = Counter()
-        self._infinite: Dict[int, int] = {}
+
+    @cached_property
+    def _outside(self) -> Memory:
+        return memory_map(
+            (entry.path, entry.value)
+            for entry in self._entries
+            if original(entry.value) is entry.value
+        )
+
+    def _beside(
+        self, matches: Sequence[Match], gathered: Collection[Tensor]
+    ) -> Memory:
+        """Where the model lies, if any initializer has to be watched."""
+        items = [item for match in matches for item in match.rule.init_cfg]
+        if all(item.writes for item in items):
+            return {}
+        there = set(map(id, gathered))
+        return {
+            **self._outside,
+            **memory_map(
+                (entry.path, entry.value)
+                for entry in (self._entries if there else ())
+                if id(entry.value) in there
+            ),
+        }
 
     def units_of(self, match: Match) -> Tuple[Any, ...]:
         """What has to be gathered to write a match."""
         concerned = [*match.new, *match.kept, *match.sources]
-        return self._shards.units_of(slot.tensor for slot in concerned)
+        return self._shards.units_of(entry.value for entry in concerned)
 
     def write(self, units: Sequence[Any], matches: Sequence[Match]) -> None:
         """Write some matches, the same ones on all ranks at a time."""
+        log = self.log
         with self._shards.gathered(units) as gathered:
-            self._watch.follow(gathered)
+            outside = self._beside(matches, gathered)
             error = None
-            written: Dict[int, List[int]] = {}
+            wrote: List[List[Set[str]]] = []
             try:
                 for match in matches:
-                    self._write_match(match, written)
+                    number = module_seed(self._seed, match.path, match.n)
+                    seed_everything(number, self.devices)
+                    wrote.append(write_match(match, outside))
             except RuleError as caught:
-                error = caught
-            tensors = [slot.tensor for slot in self._slots]
-            written, differed = in_line(error, written, tensors)
-            for number in differed:
-                self.out.differed[id(tensors[number])] = None
-            for number, rules in written.items():
-                self._look_at(tensors[number], rules)
-        self._watch.follow(gathered)
+                done = replace(log, matches=[*log.matches, *matches])
+                done.wrote = [*log.wrote, *wrote]
+                error = _left(caught, done)
+            tensors = {e.path: e.value for m in matches for e in m.new}
+            wrote, differed = in_line(error, wrote, tensors)
+            log.matches += matches
+            log.wrote += wrote
+            log.differed += differed
+            self._look_at(tensors, matches, wrote)
 
-    def _write_match(
-        self, match: Match, written: Dict[int, List[int]]
+    def _look_at(
+        self,
+        tensors: Dict[str, Tensor],
+        matches: Sequence[Match],
+        wrote: Sequence[List[Set[str]]],
     ) -> None:
-        number = module_seed(self._seed, match.path, match.draw)
-        seed_everything(number, self.devices)
-        found = write_protected(match, self._watch, self._slots)
-        touched = self._touched.setdefault(match.rule, [set() for _ in found])
-        for so_far, tensors in zip(touched, found):
-            so_far |= tensors
-        self._given[match.rule] += len(match.new)
-        new = {id(slot.tensor) for slot in match.new}
-        for tensor in new.intersection(set().union(*found)):
-            rules = written.setdefault(self._number[tensor], [])
-            if rules[-1:] != [match.rule.index]:
-                rules.append(match.rule.index)
-
-    def _look_at(self, tensor: Tensor, rules: List[int]) -> None:
-        self.out.add(tensor, rules)
-        self.out.statistics[id(tensor)], finite = statistics(tensor)
-        self._infinite.pop(id(tensor), None)
-        # Not buffers: masks hold infinities on purpose.
-        if not finite and isinstance(tensor, nn.Parameter):
-            self._infinite[id(tensor)] = rules[-1]
-
-    def problems(self) -> List[str]:
-        """What is wrong with the outcome, a sentence each."""
-        # Batch norm fills these in itself where a checkpoint lacks them, so
-        # that writing them alone is no effect.
-        counters = {id(slot.tensor) for slot in self._slots if slot.is_counter}
-        problems = [
-            f'{rule}: {item} initialises nothing: it wrote none of the '
-            f'{self._given[rule]} new tensors that it was given'
-            for rule, touched in self._touched.items()
-            for item, wrote in zip(rule.init_cfg or ('the copy',), touched)
-            if not wrote - counters
-        ]
-        rules = {rule.index: rule for rule in self._touched}
-        bad: Dict[Rule, List[str]] = {}
-        for tensor, index in self._infinite.items():
-            name = self._slots[self._number[tensor]].name
-            bad.setdefault(rules[index], []).append(name)
-        return problems + [
-            f'{rule} wrote values that are not finite: {some(names, 5)}'
-            for rule, names in bad.items()
-        ]
+        """Take the statistics of what was written, once for each tensor."""
+        names = set().union(*map(new_names, matches, wrote))
+        while names:
+            name = names.pop()
+            found = statistics(tensors[name])
+            same = self.log.tree.with_sharing([name])
+            names -= same
+            self.log.statistics.update(dict.fromkeys(same, found))

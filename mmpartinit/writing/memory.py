@@ -1,141 +1,185 @@
-"""One match written, and nothing but its new tensors.
+"""Memory of its own for what an initializer can reach.
 
-Protection does not depend on how an initializer writes. Loaded tensors are
-copied aside, the initializer does what it likes, the copies go back.
+Protection does not depend on how an initializer writes. While it runs, no
+tensor under its match is in the model's own memory: whatever it does, loaded
+tensors are out of its reach, and after a failure the model is as it was.
 """
 
-from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
 
-import torch.nn as nn
+import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
-from ..errors import RuleError, some
-from ..model.tree import Slot
-from ..rules.matching import Match
-from .watch import WriteWatch
+from ..errors import RuleError
+from ..model.tensors import has_memory, same_bits, span
+from ..model.tree import Entry
 
 
-def write_protected(
-    match: Match, watch: WriteWatch, slots: Sequence[Slot]
-) -> List[Set[int]]:
-    """Let the initializers of a rule write to one of its matches.
+class PrivateMemory:
+    """Gives tensors other memory, and back the memory that they had.
 
-    Gives, for each initializer, ``id()`` of the tensors that it wrote, in the
-    whole model and those included that were put back.
+    Tensors that share memory go on sharing it. What has no plain memory of
+    its own but holds values (it is sparse, or wraps other tensors) is copied
+    aside instead, and never written.
 
-    Raises:
-        RuleError: If an initializer fails, replaces what it should write, or
-            writes to something outside of the match.
+    Args:
+        new (Sequence[Entry]): What may be written.
+        kept (Sequence[Entry]): What must come out as it was.
+        is_read (bool): Whether the initializers may read what there is; else
+            the memory is left unfilled.
     """
-    where = f'{match.rule} at {match.path or "the model"}'
-    try:
-        touched = _write(match, watch)
-    except Exception as error:
-        kind = '' if isinstance(error, RuleError) else type(error).__name__
-        text = f'{kind}: {error}' if kind else str(error)
-        raise RuleError(f'{where}: {text}') from error
-    under = {id(slot.tensor) for slot in [*match.new, *match.kept]}
-    outside = set().union(*touched) - under
-    if outside:
-        memory = {s.tensor.data_ptr() for s in [*match.new, *match.kept]}
-        names = [
-            slot.name
-            for slot in slots
-            if id(slot.tensor) in outside
-            and slot.tensor.data_ptr() not in memory
+
+    def __init__(
+        self, new: Sequence[Entry], kept: Sequence[Entry], is_read: bool
+    ) -> None:
+        self.new, self.kept = new, kept
+        tensors = {id(e.value): e.value for e in [*new, *kept]}
+        plain = [t for t in tensors.values() if has_memory(t)]
+        # An alias keeps the memory that a tensor has.
+        self._home = {id(t): t.data for t in plain}
+        self._given: Dict[int, Tensor] = {}
+        for region in _regions(plain):
+            if len(region) == 1 and region[0].is_contiguous():
+                alone = region[0].detach()
+                self._given[id(region[0])] = (
+                    alone.clone() if is_read else torch.empty_like(alone)
+                )
+            else:
+                self._give(region)
+        self._aside = [
+            (tensor, tensor.detach().clone())
+            for number, tensor in tensors.items()
+            if number not in self._home and _holds_values(tensor)
         ]
-        if names:
-            raise RuleError(
-                f'{where}: its initializer also wrote {some(names, 5)}, '
-                'outside of what the path names; name that by a path as well'
+        self._tensors = plain
+        for tensor in plain:
+            tensor.data = self._given[id(tensor)]
+
+    def _give(self, region: Sequence[Tensor]) -> None:
+        """Memory for tensors that share some, laid out as theirs is."""
+        kept = {id(entry.value): entry.path for entry in self.kept}
+        new = {id(entry.value): entry.path for entry in self.new}
+        for bytes_of, tensor in _laid_out(region):
+            given = bytes_of.view(tensor.dtype)
+            given = given.as_strided(tensor.shape, tensor.stride())
+            # With what lies between, for elements may lie on each other.
+            _flat(given).copy_(_flat(tensor.detach()))
+            self._given[id(tensor)] = given
+        marks = [
+            (id(tensor), bytes_of.as_strided(tensor.shape, steps))
+            for bytes_of, tensor in _laid_out(region)
+            for steps in [[s * tensor.element_size() for s in tensor.stride()]]
+        ]
+        for number, mark in marks:
+            if number in kept:
+                mark.fill_(1)
+        both = [n for n, mark in marks if n in new and bool(mark.any())]
+        if both:
+            others = [kept[number] for number, _ in marks if number in kept]
+            raise RuleError.of(
+                'not-writable',
+                f'{new[both[0]]} lies in the memory of {", ".join(others)}, '
+                'which must stay as it is; leave it out of the path',
             )
-    return touched
 
+    def values(self) -> Dict[int, Tensor]:
+        """Copies of what the tensors hold now, by their ``id()``."""
+        return {id(t): t.detach().clone() for t in self._tensors}
 
-def _write(match: Match, watch: WriteWatch) -> List[Set[int]]:
-    target = match.target
-    structure = _Structure(target)
-    copies = _Copies(slot.tensor for slot in match.kept)
-    forms = [_form(slot.tensor) for slot in match.new]
-    tensors = [slot.tensor for slot in match.new]
-    written = []
-    try:
-        for item in match.rule.init_cfg:
-            # MMEngine's own initializers never write behind torch's back.
-            sampled = () if item.is_known else tensors
-            written.append(watch.run(item, target, sampled))
-        if match.rule.copy_from is not None:
-            written.append(watch.run(lambda _: _copy(match), target, ()))
-    finally:
-        replaced = structure.restore()
-        copies.restore()
-    if replaced:
-        raise RuleError(
-            f'it replaced {", ".join(replaced)} by another, which the '
-            'optimizer does not know; write in place, as nn.init does'
-        )
-    changed = [
-        f'{slot.name} from {form} to {_form(slot.tensor)}'
-        for slot, form in zip(match.new, forms)
-        if form != _form(slot.tensor)
-    ]
-    if changed:
-        raise RuleError(f'it changed the form of {"; ".join(changed)}')
-    return written
-
-
-def _copy(match: Match) -> None:
-    """Write the values of other tensors; does not make them the same."""
-    copies = match.copies
-    for slot in match.new:
-        if slot.name in copies:
-            slot.tensor.data.copy_(copies[slot.name].tensor.data)
-
-
-class _Structure:
-    """Which modules, parameters and buffers hang where under a module."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._entries: List[Tuple[str, Dict[str, Any], Dict[str, Any]]] = [
-            (name, entries, dict(entries))
-            for name, child in module.named_modules()
-            for entries in (child._parameters, child._buffers, child._modules)
-            if entries
-        ]
-
-    def restore(self) -> List[str]:
-        """Put back what was replaced or taken away, and give the names of
-        that, seen from the module.
+    def changed(self, seen: Set[str], before: Dict[int, Tensor]) -> Set[str]:
+        """Names of what else holds other values than before (than at first,
+        where nothing is given), or lies elsewhere, as after a write through
+        NumPy: new tensors, or if there are none and none were seen, kept ones.
         """
-        replaced = []
-        for name, entries, before in self._entries:
-            for key, value in before.items():
-                if entries.get(key) is not value:
-                    entries[key] = value
-                    replaced.append(f'{name}.{key}' if name else key)
-        return replaced
+        before = before or self._home
+        for entries in (self.new, self.kept):
+            found = {
+                entry.path
+                for entry in entries
+                if entry.path not in seen
+                and id(entry.value) in before
+                and self._differs(entry.value, before[id(entry.value)])
+            }
+            if found or seen:
+                return found
+        return set()
 
+    def _differs(self, tensor: Tensor, before: Tensor) -> bool:
+        return (
+            tensor.data_ptr() != self._given[id(tensor)].data_ptr()
+            or _form(tensor) != _form(before)
+            or not same_bits(tensor, before)
+        )
 
-class _Copies:
-    """Copies of tensors, to put back."""
-
-    def __init__(self, tensors: Iterable[Tensor]) -> None:
-        unique = {id(tensor): tensor for tensor in tensors}.values()
-        # The alias keeps the memory that a tensor had, in case that
-        # `tensor.data` is bound to another meanwhile.
-        self._saved: List[Tuple[Tensor, Tensor, Tensor]] = [
-            (tensor, tensor.data, tensor.detach().clone()) for tensor in unique
+    def take_home(self, names: Set[str]) -> None:
+        """Carry over what was written to new tensors of these names."""
+        homes = [
+            (entry, self._home[id(entry.value)])
+            for entry in self.new
+            if entry.path in names and id(entry.value) in self._home
         ]
+        changed = [
+            f'{entry.path} from {_form(home)} to {_form(entry.value)}'
+            for entry, home in homes
+            if _form(home) != _form(entry.value)
+        ]
+        if changed:
+            raise RuleError.of(
+                'replaced', f'it changed the form of {"; ".join(changed)}'
+            )
+        for entry, home in homes:
+            value = entry.value.detach()
+            if 0 in home.stride() and home.stride() == value.stride():
+                home, value = _flat(home), _flat(value)
+            home.copy_(value)
 
-    def restore(self) -> None:
-        for tensor, alias, copy in self._saved:
-            alias.copy_(copy)
-            if (
-                _form(tensor) != _form(alias)
-                or tensor.data_ptr() != alias.data_ptr()
-            ):
-                tensor.data = alias
+    def give_back(self) -> None:
+        """Have all tensors lie where they lay."""
+        for tensor in self._tensors:
+            tensor.data = self._home[id(tensor)]
+        for tensor, value in self._aside:
+            tensor.detach().copy_(value)
+
+
+def _regions(tensors: Sequence[Tensor]) -> Iterator[List[Tensor]]:
+    """Tensors by the memory that they lie in, those that share it together."""
+    region: List[Tensor] = []
+    end = 0
+    spans = [(*span(t), i, t) for i, t in enumerate(tensors)]
+    for start, stop, _, tensor in sorted(spans):
+        if region and start >= end:
+            yield region
+            region = []
+        region.append(tensor)
+        end = max(end, stop) if len(region) > 1 else stop
+    if region:
+        yield region
+
+
+def _laid_out(
+    region: Sequence[Tensor],
+) -> Iterator[Tuple[Tensor, Tensor]]:
+    """Zeros as uint8 of shape (bytes,) for each tensor, overlapping as the
+    tensors do.
+    """
+    spans = [span(tensor) for tensor in region]
+    start = spans[0][0] // 64 * 64  # aligned as it is now
+    size = max(end for _, end in spans) - start
+    memory = torch.zeros(size, dtype=torch.uint8, device=region[0].device)
+    for (first, end), tensor in zip(spans, region):
+        yield memory[first - start : end - start], tensor
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """All elements between a tensor's first and last, in one dimension."""
+    start, end = span(tensor)
+    return tensor.as_strided([(end - start) // tensor.element_size()], [1])
 
 
 def _form(tensor: Tensor) -> Tuple[Any, ...]:
     return tuple(tensor.shape), tensor.dtype, tensor.device
+
+
+def _holds_values(tensor: Tensor) -> bool:
+    return not is_lazy(tensor) and not tensor.is_meta and tensor.numel() > 0

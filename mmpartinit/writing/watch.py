@@ -1,66 +1,40 @@
-"""Which tensors an initializer writes, however it goes about it."""
+"""Which tensors an operator of torch's writes to."""
 
-from bisect import bisect_left, bisect_right, insort
 from functools import lru_cache
-from typing import Any, Callable, Dict, Iterable, List, Set, Tuple
+from typing import Any, Dict, Iterable, List, Set, Tuple
 
-import torch.nn as nn
 from torch import Tensor
 
 # The only way to see writes through `.data` and views, which leave version
 # counters alone. Not public API, but stable since torch 1.13.
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..model.tensors import has_memory, same_values, sample
+from ..model.tensors import has_memory, span, storage_of
 
-Span = Tuple[int, int, int]
+# Storages, and in each the first and last address of tensors with a name.
+Memory = Dict[int, List[Tuple[int, int, str]]]
 
 
 class WriteWatch(TorchDispatchMode):
-    """Sees which of a model's tensors are written.
-
-    Every in-place operator counts, on the tensor, on ``.data`` or on a view,
-    even where the values stay the same, and so does binding ``.data`` to
-    other memory. Memory written behind torch's back (NumPy) counts where one
-    of at least 1,024 evenly spaced elements (of all in a small tensor)
-    differs afterwards.
+    """Sees, while it is entered, which named memory is written: every in-place
+    operator counts, on a tensor, on ``.data`` or on a view, even where the
+    values stay the same.
 
     Args:
-        tensors (Iterable[Tensor]): Parameters and buffers of any shape and
-            dtype. Those without memory of their own kind (lazy, meta, sparse
-            and empty ones) are not watched.
+        memory (dict): What to watch, as :func:`memory_map` gives it.
+
+    Attributes:
+        written (set[str]): Names of what was written.
     """
 
-    def __init__(self, tensors: Iterable[Tensor]) -> None:
+    def __init__(self, *memory: Memory) -> None:
         super().__init__()
-        unique = {id(t): t for t in tensors if has_memory(t)}
-        self._span_of: Dict[int, Span] = {
-            key: _span(tensor, key) for key, tensor in unique.items()
-        }
-        self._spans: List[Span] = sorted(self._span_of.values())
-        self._written: Set[int] = set()
+        self.written: Set[str] = set()
+        self._memory = memory
 
-    def run(
-        self,
-        action: Callable[[nn.Module], None],
-        module: nn.Module,
-        sampled: Iterable[Tensor],
-    ) -> Set[int]:
-        """Call an initializer on a module, and give ``id()`` of each tensor of
-        the model that it writes; of the sampled ones, also what goes around
-        torch.
-        """
-        sampled = [tensor for tensor in sampled if has_memory(tensor)]
-        before = [sample(tensor).clone() for tensor in sampled]
-        self._written = set()
-        with self:
-            action(module)
-        for tensor, values in zip(sampled, before):
-            if self._follow(tensor) or not same_values(sample(tensor), values):
-                self._written.add(id(tensor))
-        return self._written
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         kwargs = kwargs or {}
         for position, name in _written_arguments(func):
             if position < len(args):
@@ -74,28 +48,26 @@ class WriteWatch(TorchDispatchMode):
         return func(*args, **kwargs)
 
     def _note(self, tensor: Tensor) -> None:
-        start, end, _ = _span(tensor, 0)
-        index = max(bisect_right(self._spans, (start, end, 0)) - 1, 0)
-        while index < len(self._spans) and self._spans[index][0] < end:
-            if self._spans[index][1] > start:
-                self._written.add(self._spans[index][2])
-            index += 1
+        storage = storage_of(tensor)
+        for memory in self._memory:
+            if storage in memory:
+                start, end = span(tensor)
+                self.written.update(
+                    name
+                    for first, last, name in memory[storage]
+                    if first < end and start < last
+                )
+                return
 
-    def follow(self, tensors: Iterable[Tensor]) -> None:
-        """Watch the memory that tensors have now, which is no write."""
-        for tensor in tensors:
-            if id(tensor) in self._span_of:
-                self._follow(tensor)
 
-    def _follow(self, tensor: Tensor) -> bool:
-        """Whether a tensor has other memory now; watch that instead."""
-        old, new = self._span_of[id(tensor)], _span(tensor, id(tensor))
-        if old == new:
-            return False
-        del self._spans[bisect_left(self._spans, old)]
-        insort(self._spans, new)
-        self._span_of[id(tensor)] = new
-        return True
+def memory_map(tensors: Iterable[Tuple[str, Tensor]]) -> Memory:
+    """Where tensors lie, by storage."""
+    memory: Memory = {}
+    for name, tensor in tensors:
+        if has_memory(tensor):
+            place = (*span(tensor), name)
+            memory.setdefault(storage_of(tensor), []).append(place)
+    return memory
 
 
 @lru_cache(maxsize=None)
@@ -106,15 +78,3 @@ def _written_arguments(func: Any) -> List[Tuple[int, str]]:
         for position, argument in enumerate(func._schema.arguments)
         if argument.alias_info is not None and argument.alias_info.is_write
     ]
-
-
-def _span(tensor: Tensor, key: int) -> Span:
-    """First and last address, in bytes, that a tensor's elements lie at."""
-    start = tensor.data_ptr()
-    if tensor.is_contiguous():
-        return start, start + tensor.numel() * tensor.element_size(), key
-    last = sum(
-        (size - 1) * stride
-        for size, stride in zip(tensor.shape, tensor.stride())
-    )
-    return start, start + (last + 1) * tensor.element_size(), key

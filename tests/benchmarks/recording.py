@@ -7,7 +7,8 @@ ORIGINAL = nn.Module._load_from_state_dict
 from subjects import detector, pretrained  # noqa: E402
 from timing import in_turns  # noqa: E402
 
-from mmpartinit.model.loading import loaded_names  # noqa: E402
+from mmpartinit.model.loading import recorded as known  # noqa: E402
+from mmpartinit.model.tree import ModelTree  # noqa: E402
 
 RECORDING = nn.Module._load_from_state_dict
 
@@ -29,7 +30,7 @@ def rows():
     def recorded():
         nn.Module._load_from_state_dict = RECORDING
         init_and_load()
-        assert len(loaded_names(model)) == len(state)
+        assert len(known(ModelTree(model))) == len(state)
 
     def plain():
         nn.Module._load_from_state_dict = ORIGINAL

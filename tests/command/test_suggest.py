@@ -20,6 +20,7 @@ from mmpartinit.command.look import Look, look, read_config
 from mmpartinit.command.paste import as_code, suggest
 from mmpartinit.command.planning import plan_config
 from mmpartinit.model.tree import ModelTree
+from mmpartinit.rules.selection import Selector
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 COVERED = {'checkpoint', 'rule'}
@@ -347,15 +348,14 @@ def tree_of(*paths):
 )
 def test_patterns_match_these_and_nothing_else(new, others, patterns):
     tree = tree_of(*new, *others)
-    numbers = [tree.index[path] for path in new]
-    assert patterns_for(tree, numbers) == patterns
+    nodes = [tree.index[path] for path in new]
+    assert patterns_for(Selector(tree), nodes) == patterns
 
 
 def test_the_outermost_new_modules_are_meant():
     tree = ModelTree(ToyModel())
-    new = {s.name for s in tree.slots if '.se.' in s.name}
-    new |= {s.name for s in tree.slots if s.name.startswith('head')}
-    assert [tree.paths[i] for i in outermost_new(tree, new)] == [
+    new = {p for p in tree.index if '.se.' in p or p.startswith('head.')}
+    assert [node.path for node in outermost_new(tree, new)] == [
         *(f'backbone.layer{i}.{j}.se' for i in (1, 2) for j in (0, 1)),
         'head',
     ]
@@ -377,21 +377,21 @@ def test_any_new_parts_of_a_detector_are_covered():
     """Parts of a real model taken for new at random, pattern after pattern."""
     name = 'mmdet::gcnet/mask-rcnn_r50-syncbn-gcb-r16-c3-c5_fpn_1x_coco.py'
     cfg = read_config(name, {'model.backbone.init_cfg': None})
-    model = look(cfg).model
-    tree = ModelTree(model)
+    whole = look(cfg).whole
+    model, tree = whole.model, whole.tree
     generator = random.Random(7)
-    kinds = sorted({skeleton(path) for path in tree.paths if '.' in path})
+    kinds = sorted({skeleton(path) for path in tree.index if '.' in path})
     asked = 0
     for _ in range(12):
         chosen = generator.sample(kinds, 3)
         new = {
-            slot.name
-            for number, path in enumerate(tree.paths)
-            if skeleton(path) in chosen and generator.random() < 0.8
-            for slot in tree.slots_under(number)
+            entry.path
+            for node in tree.nodes
+            if skeleton(node.path) in chosen and generator.random() < 0.8
+            for entry in node.tensors()
         }
-        loaded = {slot.name for slot in tree.slots} - new
-        text = suggest(Look(cfg, model, loaded, []))
+        loaded = {entry.path for entry in tree.entries} - new
+        text = suggest(Look(cfg, whole, loaded, []))
         if text.startswith('# Nothing to suggest'):  # no tensor was chosen
             continue
         asked += 1
@@ -402,8 +402,8 @@ def test_any_new_parts_of_a_detector_are_covered():
         report = init_modules(model, rules, loaded=loaded)
         named = {path for rule in report.rules for path in rule.matched}
         assert named <= {
-            tree.paths[number]
-            for number in range(len(tree.paths))
-            if {slot.name for slot in tree.slots_under(number)} & new
+            node.path
+            for node in tree.nodes
+            if {entry.path for entry in node.tensors()} & new
         }
     assert asked > 5

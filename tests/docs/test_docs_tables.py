@@ -25,6 +25,7 @@ from mmpartinit import (
 from mmpartinit.model.tree import ModelTree
 from mmpartinit.rules.patterns import parse_pattern
 from mmpartinit.rules.rule import KEYS, parse_rules
+from mmpartinit.rules.selection import Selector
 
 FINDINGS = ''.join(
     (ROOT / 'mmpartinit' / f'{name}.py').read_text()
@@ -54,20 +55,22 @@ def test_patterns_act_on_what_the_examples_say(page):
     examples = [row for row in page.rows() if len(row) == 3]
     assert len(examples) > 15
     for pattern, on, not_on in examples:
-        numbers = tree.outermost(tree.select(parse_pattern(*codes(pattern))))
-        assert [tree.paths[number] for number in numbers] == codes(on), pattern
+        nodes = Selector(tree).select(parse_pattern(*codes(pattern)))
+        found = [node.path for node in tree.outermost(nodes)]
+        assert found == codes(on), pattern
         (other,) = codes(not_on)
-        assert other in tree.paths and other not in codes(on)
+        assert other in tree.index and other not in codes(on)
 
 
 @pages('paths')
 def test_what_follows_for_paths_is_so(page):
     """The other sentences of the page are held in test_paths.py."""
     tree = tree_of(page.blocks('text')[0].split())
-    near = tree.nearest('se')[0]
+    near = Selector(tree).nearest('se')[0]
     assert near == 'backbone.layer1.0.se'
     assert f'`{near}`' in page.prose
-    assert tree.outermost(tree.select(parse_pattern('**'))) == [0]
+    (node,) = tree.outermost(Selector(tree).select(parse_pattern('**')))
+    assert node.path == ''
 
 
 def tree_of(paths):

@@ -1,0 +1,118 @@
+"""One match written: its new tensors, and nothing else."""
+
+from typing import Any, Dict, List, Set, Tuple
+
+import torch.nn as nn
+
+from ..errors import RuleError, some, told_of
+from ..rules.init_cfg import InitItem
+from ..rules.matching import Match
+from .memory import PrivateMemory
+from .watch import Memory, WriteWatch, memory_map
+
+
+def write_match(match: Match, outside: Memory) -> List[Set[str]]:
+    """Let the initializers of a rule write to one of its matches.
+
+    Args:
+        match (Match): The match.
+        outside (dict): Where the rest of the model lies, as
+            :func:`memory_map` gives it; not asked for initializers of which
+            it is known what they write.
+
+    Returns:
+        list[set[str]]: For each initializer, the names of what it wrote under
+        the match, those included that are kept.
+
+    Raises:
+        RuleError: If an initializer fails, replaces what it should write, or
+            writes to something outside of the match.
+    """
+    try:
+        return _written(match, outside)
+    except RuleError as error:
+        raise told_of(error, match.rule, str(match)) from error.__cause__
+    except Exception as error:
+        failed = RuleError.of('failed', f'{type(error).__name__}: {error}')
+        raise told_of(failed, match.rule, str(match)) from error
+
+
+def _written(match: Match, outside: Memory) -> List[Set[str]]:
+    items = match.rule.init_cfg
+    are_known = all(item.writes for item in items)
+    structure = None if are_known else _Structure(match.target)
+    memory = PrivateMemory(match.new, match.kept, not (items and are_known))
+    wrote: List[Set[str]] = []
+    try:
+        for item in items:
+            if item.writes:
+                item(match.target)
+                wrote.append(match.known_writes(item))
+            else:
+                before = memory.values() if wrote else {}
+                wrote.append(_watched(item, match, outside))
+                wrote[-1] |= memory.changed(wrote[-1], before)
+        if not items:
+            wrote.append(_copy(match))
+        replaced = structure.restore() if structure else []
+        if replaced:
+            raise RuleError.of(
+                'replaced',
+                f'it replaced {", ".join(replaced)} by another, which the '
+                'optimizer does not know; write in place, as nn.init does',
+            )
+        memory.take_home(set().union(*wrote))
+    finally:
+        if structure:
+            structure.restore()
+        memory.give_back()
+    return wrote
+
+
+def _watched(item: InitItem, match: Match, outside: Memory) -> Set[str]:
+    """Call an initializer, and see what it writes through torch."""
+    reach = {entry.path: entry.value for entry in [*match.new, *match.kept]}
+    watch = WriteWatch(memory_map(reach.items()), outside)
+    with watch:
+        item(match.target)
+    beyond = sorted(watch.written - reach.keys())
+    if beyond:
+        raise RuleError.of(
+            'outside',
+            f'its initializer also wrote {some(beyond, 5)}, outside of what '
+            'the path names; name that by a path as well',
+        )
+    return watch.written
+
+
+def _copy(match: Match) -> Set[str]:
+    """Write the values of other tensors; does not make them the same."""
+    copies = match.copies
+    for entry in match.new:
+        if entry.path in copies:
+            entry.value.data.copy_(copies[entry.path].value.data)
+    return set(copies)
+
+
+class _Structure:
+    """Which modules, parameters and buffers hang where under a module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._entries: List[Tuple[str, Dict[str, Any], Dict[str, Any]]] = [
+            (name, entries, dict(entries))
+            for name, child in module.named_modules()
+            for entries in (child._parameters, child._buffers, child._modules)
+            if entries
+        ]
+
+    def restore(self) -> List[str]:
+        """Put back what was replaced or taken away, and give the names of
+        that, seen from the module.
+        """
+        replaced = []
+        for name, entries, before in self._entries:
+            for key, value in before.items():
+                if entries.get(key) is not value:
+                    entries[key] = value
+                    replaced.append(f'{name}.{key}' if name else key)
+        return replaced
