@@ -60,6 +60,7 @@ docs: $(VENV)/.docs-ready
 lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 setup: $(VENV)/.test-ready
 

@@ -8,6 +8,8 @@ import difflib
 from dataclasses import dataclass, field, replace
 from typing import Any, List, Optional, Sequence
 
+LEVELS = ('error', 'warning', 'note')
+
 
 @dataclass
 class Finding:

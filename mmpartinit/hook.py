@@ -79,7 +79,7 @@ class CustomModuleInitHook(Hook):
         self.write_report = report
         self.report: Optional[InitReport] = None
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Any) -> None:
         """Initialize the new modules, once and at a fresh start only."""
         if self.report is not None or runner.iter > 0:
             return
@@ -96,23 +96,23 @@ class CustomModuleInitHook(Hook):
         for hook in hooks:
             hook.report = report
         with on_all_ranks():
-            self._tell(runner, any(hook.write_report for hook in hooks))
+            _tell(runner, report, any(hook.write_report for hook in hooks))
 
-    @master_only
-    def _tell(self, runner, write: bool) -> None:
-        runner.logger.info(f'Where the weights come from:\n{self.report}')
-        if not write:
-            return
+
+@master_only
+def _tell(runner: Any, report: InitReport, write: bool) -> None:
+    runner.logger.info(f'Where the weights come from:\n{report}')
+    if write:
         path = osp.join(runner.log_dir, 'init_report')
-        self.report.save(f'{path}.json')
-        image = as_image(draw_report(self.report.tensors))
+        report.save(f'{path}.json')
+        image = as_image(draw_report(report.tensors))
         save_image(image, f'{path}.png')
         runner.visualizer.add_image('init_report', image, step=0)
         told = f'{path}.json, and as a figure: {path}.png'
         runner.logger.info(f'The origin of each tensor: {told}')
 
 
-def _optimized(runner) -> List[Tensor]:
+def _optimized(runner: Any) -> List[Tensor]:
     groups = runner.optim_wrapper.param_groups
     # One list of groups, or one for each of several optimizers.
     lists = groups.values() if isinstance(groups, dict) else [groups]

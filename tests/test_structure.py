@@ -1,4 +1,4 @@
-"""The house: imports go one way, rooms are small, and the map names each."""
+"""The layout: imports go one way, files are small, the map is whole."""
 
 import ast
 import re
@@ -6,9 +6,36 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'mmpartinit'
-FILES = [p for p in PACKAGE.rglob('*.py') if 'configs' not in p.parts]
+FILES = [
+    path
+    for path in sorted(PACKAGE.rglob('*.py'))
+    if PACKAGE / 'demo' / 'configs' not in path.parents
+]
+# From the top down: each imports from what is below it only.
+WAY = [
+    '__main__',
+    'command',
+    'demo',
+    '__init__',
+    'hook',
+    'plan',
+    'report',
+    'writing',
+    'checks',
+    'rules',
+    'model',
+    'initializers',
+    'processes',
+    'errors',
+    'version',
+]
 # Where a Runner is known: what lives in one, and what runs one.
 KNOW_A_RUNNER = {'hook.py', 'demo'}
+
+
+def part_of(path):
+    """The folder or flat file of the package that a path belongs to."""
+    return path.relative_to(PACKAGE).parts[0].replace('.py', '')
 
 
 def imported(path):
@@ -20,9 +47,15 @@ def imported(path):
             target = folder.joinpath(*(node.module or '').split('.'))
             for name in node.names:
                 below = target / f'{name.name}.py'
-                found.add(below if below.exists() else target)
-    files = {p if p.suffix else p.with_suffix('.py') for p in found}
-    return {p if p.exists() else p.with_suffix('') for p in files}
+                module = target.with_suffix('.py')
+                found.add(
+                    below
+                    if below.exists()
+                    else module
+                    if module.exists()
+                    else target / '__init__.py'
+                )
+    return found
 
 
 def test_no_file_imports_what_imports_it():
@@ -33,6 +66,17 @@ def test_no_file_imports_what_imports_it():
         ready = {p for p in imports if imports[p] & imports.keys() <= done}
         assert ready - done, f'circles among {imports.keys() - done}'
         done |= ready
+
+
+def test_imports_between_folders_go_one_way():
+    assert {part_of(path) for path in FILES} == set(WAY)
+    crossed = 0
+    for path in FILES:
+        for other in imported(path):
+            here, there = WAY.index(part_of(path)), WAY.index(part_of(other))
+            assert here <= there, f'{path} imports {other}'
+            crossed += here < there
+    assert crossed > 50
 
 
 def test_only_the_hook_knows_a_runner():
@@ -48,18 +92,16 @@ def test_only_the_hook_knows_a_runner():
         ), path
 
 
-def test_the_map_names_every_file():
+def test_the_map_names_every_folder_and_flat_file():
     text = (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8')
-    named = set(re.findall(r'`(\w+\.py)`', text))
-    for path in FILES:
-        if not path.name.startswith('__') and path.parent.name != 'demo':
-            assert path.name in named, path
-    assert {n for n in named if n.startswith('test_')} <= {
-        p.name for p in (ROOT / 'tests').rglob('*.py')
-    }
+    rows = re.findall(r'^\| (`.+?) \|', text, re.MULTILINE)
+    named = set(re.findall(r'`([\w/]+?)(?:/|\.py)`', ' '.join(rows)))
+    assert named >= set(WAY) - {'__init__', '__main__'}
+    for path in re.findall(r'`((?:mmpartinit|tests)/[\w/.]+)`', text):
+        assert (ROOT / path).exists(), path
 
 
-def test_rooms_are_small():
+def test_files_are_small():
     for path in FILES:
         lines = path.read_text(encoding='utf-8').splitlines()
         assert len(lines) <= (120 if path.name == 'hook.py' else 300), path

@@ -106,8 +106,10 @@ class ItemCheck:
     def _check_layers(self) -> None:
         """What an initializer of layers says of each."""
         obstacle = obstacle_of(self.item.initializer)
+        if not obstacle:
+            return
         found: Dict[str, List[str]] = {}
-        for target, layer in self._layers if obstacle else ():
+        for target, layer in self._layers:
             hindered = obstacle(layer)
             if hindered:
                 text = f'{_kind(layer)} {hindered}'

@@ -1,7 +1,8 @@
 """What can be known of a rule on a model before anything is written."""
 
-from typing import Sequence
+from typing import Callable, List, Sequence, Tuple
 
+from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from ..errors import Collector, RuleError, problem, some
@@ -77,7 +78,7 @@ def _check_copies(matches: Sequence[Match]) -> None:
 
 def _check_memory(entries: Sequence[Entry]) -> None:
     """Find tensors that hold no values that could be written."""
-    kinds = [
+    kinds: List[Tuple[Callable[[Tensor], bool], str]] = [
         (
             is_lazy,
             'of lazy modules have no shape yet; run the model once before '

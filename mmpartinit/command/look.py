@@ -195,8 +195,9 @@ def _sentence(error: Exception) -> str:
             f'the file ({_first_line(error)})'
         )
     # MMEngine's own says which search path it had; the first says what failed.
-    while isinstance(error.__cause__ or error.__context__, ImportError):
-        error = error.__cause__ or error.__context__
+    inner = error.__cause__ or error.__context__
+    while isinstance(inner, ImportError):
+        error, inner = inner, inner.__cause__ or inner.__context__
     text = f'{type(error).__name__}: {_first_line(error)}'
     if isinstance(error, ImportError):
         text += ' (is it installed, or its folder on PYTHONPATH?)'

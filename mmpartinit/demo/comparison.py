@@ -7,7 +7,7 @@ import contextlib
 import io
 import os.path as osp
 import statistics
-from typing import Dict, List, Sequence, Tuple, Type
+from typing import Any, Dict, List, Sequence, Tuple, Type
 
 import torch
 from mmengine.config import Config
@@ -42,10 +42,10 @@ class MetricCurve(Hook):
     def __init__(self) -> None:
         self.metrics: List[Tuple[int, Dict[str, float]]] = []
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Any) -> None:
         runner.val_loop.run()
 
-    def after_val_epoch(self, runner, metrics: Dict[str, float]) -> None:
+    def after_val_epoch(self, runner: Any, metrics: Dict[str, float]) -> None:
         self.metrics.append((runner.iter, dict(metrics)))
 
     def curve(self, name: str, scale: float = 1.0) -> Curve:
@@ -144,7 +144,9 @@ def plot(
         iterations = [iteration for iteration, _ in curves[name][0]]
         means = [statistics.mean(values) for values in zip(*runs)]
         # Dashed and on top, so that the two that nearly coincide both show.
-        style = dict(linestyle='--', zorder=3) if name == 'finetune' else {}
+        style: Dict[str, Any] = {}
+        if name == 'finetune':
+            style = dict(linestyle='--', zorder=3)
         axes.plot(iterations, means, color=colour, label=label, **style)
         axes.fill_between(
             iterations,

@@ -131,7 +131,7 @@ class AdaptedPretrained(PretrainedInit):
         """Adapt the entries of a state dict that a module itself takes."""
         for key, tensor in {**module._parameters, **module._buffers}.items():
             name = prefix + key
-            value = state.get(name)
+            value: Any = state.get(name)
             if key in module._non_persistent_buffers_set or not _differ(
                 tensor, value
             ):

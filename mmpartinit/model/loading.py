@@ -31,6 +31,7 @@ _loaded_keys: 'weakref.WeakKeyDictionary[nn.Module, Set[str]]' = (
     weakref.WeakKeyDictionary()
 )
 _loaded_with: Dict[int, Set[str]] = {}
+_MARK = 'records_loads'  # on what replaces torch's own
 _listeners: List[Callable[[nn.Module, Set[str]], None]] = []
 
 
@@ -145,7 +146,7 @@ def _recording(original: Callable[..., None]) -> Callable[..., None]:
         if keys:
             _note(self, keys)
 
-    _load_from_state_dict.records_loads = True
+    setattr(_load_from_state_dict, _MARK, True)
     return _load_from_state_dict
 
 
@@ -162,7 +163,7 @@ def _fits(tensor: Any, value: Any) -> bool:
     )
 
 
-if not hasattr(nn.Module._load_from_state_dict, 'records_loads'):
+if not hasattr(nn.Module._load_from_state_dict, _MARK):
     nn.Module._load_from_state_dict = _recording(
         nn.Module._load_from_state_dict
     )

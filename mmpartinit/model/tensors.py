@@ -148,7 +148,11 @@ def statistics_of_samples(
             flat *= flat
             stds = np.sqrt(np.add.reduceat(flat, starts) / counts)
         found += [
-            tuple(x if math.isfinite(x) else None for x in pair)
-            for pair in zip(means.tolist(), stds.tolist())
+            (_finite(mean), _finite(std))
+            for mean, std in zip(means.tolist(), stds.tolist())
         ]
     return found
+
+
+def _finite(value: float) -> Optional[float]:
+    return value if math.isfinite(value) else None

@@ -50,7 +50,7 @@ def together(error: Optional[Exception], value: Any = None) -> List[Any]:
         RuleError: If only other ranks have one; names the first of them.
     """
     if get_world_size() == 1:
-        told = [([], value)]
+        told: List[Tuple[List[Finding], Any]] = [([], value)]
     else:
         told = all_gather_object((_findings(error), value))
     if error is not None:

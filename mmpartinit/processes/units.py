@@ -6,7 +6,17 @@ ZeRO. What they have in common, and who asks them, is in ``shards.py``.
 
 import math
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Sequence,
+    Tuple,
+)
 
 import torch
 import torch.nn as nn
@@ -49,6 +59,9 @@ def is_made_anew(tensor: Tensor) -> bool:
 
 class Unit:
     """Parameters that are gathered together."""
+
+    # Gives the stand-ins values, and keeps what is written to them if asked.
+    gathered: Callable[[bool], ContextManager[None]]
 
     def __init__(self) -> None:
         self.parts: List[_Part] = []
@@ -205,12 +218,13 @@ def find_units(model: nn.Module) -> Iterator[Unit]:
     """What of a model lies in parts, in order."""
     from torch.distributed import fsdp
 
+    sharded: Any = getattr(fsdp, 'FSDPModule', ())  # since torch 2.6
     single: Dict[int, _SingleUnit] = {}
     for module in model.modules():
         if isinstance(module, fsdp.FullyShardedDataParallel):
             if module._flat_param is not None:
                 yield _FsdpUnit(module)
-        elif isinstance(module, getattr(fsdp, 'FSDPModule', ())):
+        elif isinstance(module, sharded):
             # It may have left whole parameters after a forward pass.
             module.reshard()
         for key, parameter in module._parameters.items():
@@ -218,6 +232,7 @@ def find_units(model: nn.Module) -> Iterator[Unit]:
                 # By what they have: importing either takes long, and who has
                 # them has imported them.
                 if lies_in_parts(parameter):
+                    unit: _SingleUnit
                     unit = _DTensorUnit(parameter, parameter.shape)
                 elif hasattr(parameter, 'ds_shape'):
                     unit = _Zero3Unit(parameter, parameter.ds_shape)

@@ -7,7 +7,15 @@ new weights are seen next to the pretrained ones of the same part.
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+)
 
 import numpy as np
 
@@ -63,11 +71,11 @@ def draw_report(records: Sequence[TensorRecord]) -> 'Figure':
     has_sizes = any(size is not None for row in sizes for size in row)
     top, bottom = 1 - 0.28 / height, 0.36 / height
     shares = figure.add_axes(
-        [0.315, bottom, 0.2 if has_sizes else 0.6, top - bottom]
+        (0.315, bottom, 0.2 if has_sizes else 0.6, top - bottom)
     )
     _draw_shares(shares, parts)
     if has_sizes:
-        box = [0.605, bottom, 0.38, top - bottom]
+        box = (0.605, bottom, 0.38, top - bottom)
         _draw_sizes(figure.add_axes(box), parts, sizes)
     _draw_legend(figure, tensors)
     FigureCanvasAgg(figure)
@@ -76,8 +84,9 @@ def draw_report(records: Sequence[TensorRecord]) -> 'Figure':
 
 def as_image(figure: 'Figure') -> np.ndarray:
     """A figure as RGB, of shape (height, width, 3) and dtype uint8."""
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    canvas: Any = figure.canvas  # as `draw_report` made it
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def save_image(image: np.ndarray, path: str) -> None:

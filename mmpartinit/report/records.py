@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import List, Optional
 
+ORIGINS = ('checkpoint', 'rule', 'model')
+
 
 @dataclass
 class TensorRecord:

@@ -4,9 +4,9 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Dict, List, Optional
 
-from ..errors import Finding
+from ..errors import LEVELS, Finding
 from .figure import draw_report
-from .records import RuleRecord, TensorRecord
+from .records import ORIGINS, RuleRecord, TensorRecord
 from .text import report_text
 
 FORMAT_VERSION = 1
@@ -36,7 +36,7 @@ class InitReport:
 
     def origins(self) -> Dict[str, int]:
         """Number of tensors from each origin."""
-        counts = dict(checkpoint=0, rule=0, model=0)
+        counts = dict.fromkeys(ORIGINS, 0)
         for tensor in self.tensors:
             counts[tensor.origin] += 1
         return counts
@@ -89,13 +89,15 @@ class InitReport:
                 f'`version` should be {FORMAT_VERSION}, and is {found}'
             )
         try:
-            return cls(
+            report = cls(
                 data['seed'],
                 _records(TensorRecord, data['tensors']),
                 _records(RuleRecord, data['rules']),
                 _records(Finding, data['findings']),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+            _check(report)
+            return report
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ReportError(
                 f'{path} is no whole report: {type(error).__name__}: {error}'
             ) from error
@@ -130,3 +132,20 @@ def _records(kind: type, items: List[Dict[str, Any]]) -> List[Any]:
     """Records from plain data; keys may have been added in a version."""
     names = [known.name for known in fields(kind)]
     return [kind(**{k: item[k] for k in names if k in item}) for item in items]
+
+
+def _check(report: InitReport) -> None:
+    """See to it that what is shown of a report can be."""
+    for tensor in report.tensors:
+        if tensor.origin not in ORIGINS:
+            raise ValueError(f'{tensor.name!r} has origin {tensor.origin!r}')
+    for finding in report.findings:
+        if finding.level not in LEVELS:
+            raise ValueError(f'a finding has level {finding.level!r}')
+    lists = [(f'finding {f.code!r}', f.names) for f in report.findings]
+    for rule in report.rules:
+        for names in (rule.path, rule.init_cfg, rule.matched):
+            lists.append((f'rule {rule.index!r}', names))
+    for where, names in lists:
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(f'{where} has names that are no strings')

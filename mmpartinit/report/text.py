@@ -12,11 +12,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..errors import Finding
+from ..errors import LEVELS, Finding
 from .records import RuleRecord
 
 _NUMBER = re.compile(r'(\d+)')
-_LEVELS = ('error', 'warning', 'note')
 _MOST_RULES = 12
 _MOST_GROUPS = 40
 
@@ -36,7 +35,7 @@ def report_text(
     """
     table = _rules_table(rules, lines is not None, width)
     text = [*table, *textwrap.wrap(summary, width)]
-    findings = sorted(findings, key=lambda f: _LEVELS.index(f.level))
+    findings = sorted(findings, key=lambda f: LEVELS.index(f.level))
     if lines is None:
         for finding in findings:
             text += _heading(finding, width) + group_names(
@@ -74,6 +73,7 @@ def _rules_table(
     for heading, most in zip(('path', 'init_cfg'), _widths(rows, width)):
         table.add_column(
             heading,
+            min_width=min(most, len(heading)),
             max_width=most,
             no_wrap=is_short,
             overflow='ellipsis' if is_short else 'fold',

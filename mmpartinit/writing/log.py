@@ -60,9 +60,9 @@ class WriteLog:
         # Batch norm fills in its counter itself where a checkpoint lacks it,
         # so that writing that alone is no effect.
         counters = {e.path for e in self.tree.entries if e.is_counter}
-        for match, names in zip(self.matches, self.wrote):
-            so_far = wrote.setdefault(match.rule, [set() for _ in names])
-            for known, more in zip(so_far, names):
+        for match, sets in zip(self.matches, self.wrote):
+            so_far = wrote.setdefault(match.rule, [set() for _ in sets])
+            for known, more in zip(so_far, sets):
                 known |= more - counters
             given[match.rule] = given.get(match.rule, 0) + len(match.new)
         findings = []
