@@ -6,7 +6,7 @@ What finds something wrong raises a :class:`RuleError` of one finding; a
 
 import difflib
 from dataclasses import dataclass, field, replace
-from typing import Any, List, Optional, Sequence
+from typing import Any, List, Optional, Sequence, Tuple
 
 LEVELS = ('error', 'warning', 'note')
 
@@ -32,11 +32,6 @@ class Finding:
     path: Optional[str] = None
 
 
-def problem(code: str, message: str) -> Finding:
-    """Something that is wrong."""
-    return Finding('error', code, message)
-
-
 class RuleError(ValueError):
     """Rules that cannot be carried out; the message lists every problem.
 
@@ -51,19 +46,31 @@ class RuleError(ValueError):
     @classmethod
     def of(cls, code: str, message: str) -> 'RuleError':
         """An error about one thing."""
-        return cls([problem(code, message)])
+        return cls([Finding('error', code, message)])
+
+    def about(self, rule: Any = None, where: str = '') -> 'RuleError':
+        """The same, about a rule (or None), its sentences starting with what
+        is given or with the rule.
+        """
+        start = f'{where or rule}: ' if where or rule is not None else ''
+        fields = {} if rule is None else dict(rule=rule.index, path=rule.path)
+        return RuleError(
+            [
+                replace(found, message=start + found.message, **fields)
+                for found in self.findings
+            ]
+        )
 
     def __str__(self) -> str:
         messages = [finding.message for finding in self.findings]
         if len(messages) == 1:
             return messages[0]
-        return f'{len(messages)} problems in `modules`:' + ''.join(
-            f'\n- {message}' for message in messages
-        )
+        start = f'{len(messages)} problems in `modules`:'
+        return '\n- '.join([start, *messages])
 
 
 class Collector:
-    """Gathers what is raised, to raise it together.
+    """Gathers what is wrong, to raise it together.
 
     Attributes:
         findings (list[Finding]): What was gathered so far.
@@ -71,55 +78,32 @@ class Collector:
 
     def __init__(self) -> None:
         self.findings: List[Finding] = []
+        self._about: Tuple[Any, str] = (None, '')
 
-    def gather(self, rule: Any = None, where: str = '') -> '_Gathering':
-        """Go on after a RuleError in the ``with`` block.
+    def add(self, code: str, message: str) -> None:
+        """Something that is wrong."""
+        self.findings.append(Finding('error', code, message))
 
-        Args:
-            rule (Rule, optional): The rule that its findings are about.
-            where (str): What their sentences start with. Defaults to the
-                rule, as a sentence calls it.
+    def gather(self, rule: Any = None, where: str = '') -> 'Collector':
+        """For a ``with`` block: go on after a RuleError in it, which is about
+        a rule or a place as :meth:`RuleError.about` has it. Not nested.
         """
-        return _Gathering(self, rule, where)
+        self._about = (rule, where)
+        return self
+
+    # No generator: there are many of these blocks, and it is slower.
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
+        if isinstance(error, RuleError):
+            self.findings += error.about(*self._about).findings
+        return isinstance(error, RuleError)
 
     def check(self) -> None:
         """Raise a RuleError of all that was gathered, if there is any."""
         if self.findings:
             raise RuleError(self.findings)
-
-
-class _Gathering:
-    # There are many, and a generator takes four times as long.
-    def __init__(self, collector: Collector, rule: Any, where: str) -> None:
-        self._collector, self._rule, self._where = collector, rule, where
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: Any, error: Any, __: Any) -> bool:
-        if not isinstance(error, RuleError):
-            return False
-        told = told_of(error, self._rule, self._where)
-        self._collector.findings += told.findings
-        return True
-
-
-def told_of(error: RuleError, rule: Any, where: str = '') -> RuleError:
-    """An error whose sentences say which rule they are about."""
-    where = where or ('' if rule is None else str(rule))
-    about = {} if rule is None else dict(rule=rule.index, path=rule.path)
-    return RuleError(
-        [
-            replace(
-                finding,
-                message=f'{where}: {finding.message}'
-                if where
-                else finding.message,
-                **about,
-            )
-            for finding in error.findings
-        ]
-    )
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -178,8 +178,7 @@ def make_plan(
                     findings += find.nothing_to_do(rule, members)
                     findings += find.unused_items(rule, members)
         if shards.problem and any(match.new for match in matches):
-            with wrong.gather():
-                raise RuleError.of('not-writable', shards.problem)
+            wrong.add('not-writable', shards.problem)
     findings[:0] = wrong.findings
     return InitPlan(whole, list(rules), matches, kept, findings)
 

@@ -134,14 +134,14 @@ def test_identity_gives_what_it_is_given(layer, shape):
 )
 def test_what_cannot_be_the_identity_says_so(layer, shape):
     kind, start = type(layer).__name__, snapshot(layer)
-    text = f'{kind} with a weight of shape {shape}'
+    text = f'with a weight of shape {shape}'
     with pytest.raises(ValueError) as info:
         initialize(layer, dict(type='Identity', layer=kind))
-    assert text in str(info.value)
+    assert f'{kind} {text}' in str(info.value)
     rule = dict(path='**.0', init_cfg=dict(type='Identity'))
     with pytest.raises(RuleError) as info:
         plan_init(nn.ModuleDict(dict(a=nn.Sequential(layer))), [rule])
-    assert f'a.0.weight: {text}' in str(info.value)
+    assert f'a.0.weight ({kind}) {text}' in str(info.value)
     for name, value in layer.state_dict().items():
         assert same(value, start[name])
 
@@ -254,11 +254,11 @@ def test_the_bias_is_what_it_says(cfg):
 @pytest.mark.parametrize(
     'path, kind, text',
     [
-        ('gamma', 'Orthogonal', 'gamma: Parameter has .* two dimensions'),
-        ('norm', 'Orthogonal', 'norm.weight: LayerNorm has .* two dimen'),
-        ('gamma', 'Identity', r'gamma: Parameter with .* \(4,\) cannot'),
-        ('token', 'Identity', r'token: Parameter with .* \(1, 1, 4\)'),
-        ('attn.in_proj_weight', 'Identity', r'weight: Parameter .*\(12, 4\)'),
+        ('gamma', 'Orthogonal', 'gamma .Parameter. has .* two dim'),
+        ('norm', 'Orthogonal', 'norm.weight .LayerNorm. has .* two'),
+        ('gamma', 'Identity', r'gamma .Parameter. with .* \(4,\) cannot'),
+        ('token', 'Identity', r'token .Parameter. with .* \(1, 1, 4\)'),
+        ('attn.in_proj_weight', 'Identity', r'weight .Parameter. .*\(12, 4\)'),
         ('gamma', 'ResetParameters', r'gamma \(Parameter\) has no reset'),
     ],
 )

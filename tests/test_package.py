@@ -139,9 +139,11 @@ def test_the_wheel_has_the_package_and_nothing_else(built):
             )
         ),
     }
-    assert all(
-        name.endswith('.py') for name in names if not name.startswith(info)
-    )
+    others = {n for n in names if not n.endswith('.py')}
+    assert 'mmpartinit/py.typed' in others
+    assert {n for n in others if not n.startswith(info)} == {
+        'mmpartinit/py.typed'
+    }
     assert 'mmpartinit/demo/configs/pretrain.py' in names
 
 

@@ -370,7 +370,7 @@ def test_columns_of_one_matrix_are_written_apart():
     matrix = torch.zeros(4, 4)
     model = nn.ModuleDict({'a': nn.Linear(2, 4), 'b': nn.Linear(2, 4)})
     model['a'].weight.data, model['b'].weight.data = matrix.split(2, dim=1)
-    rule = dict(path='**', init_cfg=dict(type='Constant', val=7.0))
+    rule = dict(path='b', init_cfg=dict(type='Constant', val=7.0))
     init_modules(model, [rule], loaded={'a.weight', 'a.bias'})
     assert matrix.tolist() == [[0.0, 0.0, 7.0, 7.0]] * 4
 

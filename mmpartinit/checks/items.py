@@ -2,12 +2,12 @@
 
 import os.path as osp
 from collections import Counter
-from typing import Any, Dict, Iterable, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import torch.nn as nn
 from torch import Tensor
 
-from ..errors import Collector, RuleError, nearest, problem, some
+from ..errors import Collector, nearest, some
 from ..initializers.traits import checkpoint_of, layer_names, obstacle_of
 from ..rules.init_cfg import InitItem, has_values
 from ..rules.matching import BareParameter
@@ -41,15 +41,13 @@ class ItemCheck:
             RuleError: With all that is wrong.
         """
         wrong = Collector()
-        for check in (
-            self._check_computed,
-            self._check_layers,
-            self._check_modules,
-            self._check_override,
-            *([self._check_file] if files else ()),
-        ):
-            with wrong.gather():
-                check()
+        self._check_computed(wrong)
+        self._check_obstacles(wrong)
+        self._check_override(wrong)
+        # Not when the rule is parsed: a run that only tests needs no file.
+        file = checkpoint_of(self.item.initializer) if files else ''
+        if file and '://' not in file and not osp.isfile(osp.expanduser(file)):
+            wrong.add('no-file', f'there is no checkpoint file {file!r}')
         wrong.check()
 
     def reaches_nothing(self) -> str:
@@ -87,7 +85,7 @@ class ItemCheck:
             f'{listed}'
         )
 
-    def _check_computed(self) -> None:
+    def _check_computed(self, wrong: Collector) -> None:
         for target, layer in self._layers:
             for key in self.item.writes:
                 if (
@@ -95,43 +93,36 @@ class ItemCheck:
                     and key not in layer._buffers
                     and isinstance(getattr(layer, key, None), Tensor)
                 ):
-                    raise RuleError.of(
+                    wrong.add(
                         'not-writable',
                         f'{_name(target, layer, key)} is computed from other '
                         'parameters (`weight_norm` or the like), so writing '
                         'it would change nothing; name those by path, or use '
                         'Apply',
                     )
+                    return
 
-    def _check_layers(self) -> None:
-        """What an initializer of layers says of each."""
-        obstacle = obstacle_of(self.item.initializer)
-        if not obstacle:
+    def _check_obstacles(self, wrong: Collector) -> None:
+        """What an initializer says of each layer, or of each module."""
+        item = self.item
+        found: Dict[Tuple[str, str], List[str]] = {}
+        obstacle = obstacle_of(item.initializer)
+        if not obstacle or 'override' in item.cfg:
             return
-        found: Dict[str, List[str]] = {}
-        for target, layer in self._layers:
-            hindered = obstacle(layer)
+        whole = [(target, target[1]) for target in self.targets]
+        for target, module in self._layers if item.writes else whole:
+            hindered = obstacle(module)
             if hindered:
-                text = f'{_kind(layer)} {hindered}'
-                name = _name(target, layer, self.item.writes[0])
-                found.setdefault(text, []).append(name)
-        more = 'say with `layer` or by path which layers it is for'
-        _raise(f'{some(n, 3)}: {text}; {more}' for text, n in found.items())
+                name = target[0] or 'the model'
+                if item.writes:
+                    name = _name(target, module, item.writes[0])
+                found.setdefault((_kind(module), hindered), []).append(name)
+        for (kind, text), names in found.items():
+            if item.writes:
+                text += '; say with `layer` or by path which layers it is for'
+            wrong.add('unsuitable', f'{some(names, 3)} ({kind}) {text}')
 
-    def _check_modules(self) -> None:
-        """What any other initializer says of each module."""
-        obstacle = obstacle_of(self.item.initializer)
-        if not obstacle or self.item.writes or 'override' in self.item.cfg:
-            return
-        found: Dict[str, List[Target]] = {}
-        for target in self.targets:
-            hindered = obstacle(target[1])
-            if hindered:
-                text = f'({_kind(target[1])}) {hindered}'
-                found.setdefault(text, []).append(target)
-        _raise(f'{_some(members)} {text}' for text, members in found.items())
-
-    def _check_override(self) -> None:
+    def _check_override(self, wrong: Collector) -> None:
         overrides: Any = self.item.cfg.get('override') or []
         if isinstance(overrides, dict):
             overrides = [overrides]
@@ -140,30 +131,12 @@ class ItemCheck:
             without = [t for t in self.targets if not hasattr(t[1], name)]
             if without:
                 children = [key for key, _ in without[0][1].named_children()]
-                raise RuleError.of(
+                wrong.add(
                     'unsuitable',
                     f'`override` names {name!r}, and {_some(without)} has no '
                     f'such attribute{nearest(name, children)}; it has '
                     f'{", ".join(children) or "no modules in it"}',
                 )
-
-    def _check_file(self) -> None:
-        # Not when the rule is parsed: a run that only tests needs no file.
-        checkpoint = checkpoint_of(self.item.initializer)
-        if (
-            checkpoint
-            and '://' not in checkpoint
-            and not osp.isfile(osp.expanduser(checkpoint))
-        ):
-            raise RuleError.of(
-                'no-file', f'there is no checkpoint file {checkpoint!r}'
-            )
-
-
-def _raise(texts: Iterable[str]) -> None:
-    problems = [problem('unsuitable', text) for text in texts]
-    if problems:
-        raise RuleError(problems)
 
 
 def _name(target: Target, layer: nn.Module, key: str) -> str:

@@ -5,7 +5,7 @@ from typing import Callable, List, Sequence, Tuple
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from ..errors import Collector, RuleError, problem, some
+from ..errors import Collector, RuleError, some
 from ..model.tree import Entry
 from ..processes.units import lies_in_parts
 from ..rules.matching import Match
@@ -29,37 +29,39 @@ def check_matches(
             f'it matches {some([m.path for m in matches], 3)} '
             f'({", ".join(kinds)}), and there are no parameters in there',
         )
+    wrong = Collector()
     acting = [match for match in matches if match.new]
-    _check_memory([entry for match in acting for entry in match.new])
+    _check_memory([entry for match in acting for entry in match.new], wrong)
+    wrong.check()
     if rule.copy_from is not None:
-        _check_copies(acting)
+        _check_copies(acting, wrong)
     elif acting:
         targets = [(match.path, match.target) for match in acting]
         checks = [ItemCheck(item, targets) for item in rule.init_cfg]
         nothing = [check.reaches_nothing() for check in checks]
-        wrong = Collector()
-        for item, check, text in zip(rule.init_cfg, checks, nothing):
-            with wrong.gather(where=f'{item.name} {item}'):
+        for check, text in zip(checks, nothing):
+            with wrong.gather(where=f'{check.item.name} {check.item}'):
                 # Of several, some may be for other models.
                 if all(nothing):
                     raise RuleError.of('nothing-reached', text)
                 check.check(files)
-        wrong.check()
+    wrong.check()
 
 
-def _check_copies(matches: Sequence[Match]) -> None:
+def _check_copies(matches: Sequence[Match], wrong: Collector) -> None:
     """Shapes that differ from those of the source, and nothing in common."""
-    shapes, problems = [], []
+    shapes = []
     for match in matches:
         copies, source = match.copies, match.rule.copy_from
         if match.sources and not copies:
             names = ', '.join(entry.path for entry in match.new[:3])
-            problems.append(
+            wrong.add(
+                'copy',
                 f'{source} has none of the new tensors of {match.path} '
-                f'({names}, ...)'
+                f'({names}, ...)',
             )
         if any(other.path == name for name, other in copies.items()):
-            problems.append(f'{match.path} would be copied from itself')
+            wrong.add('copy', f'{match.path} would be copied from itself')
         shapes += [
             f'{entry.path} {tuple(entry.value.shape)} and '
             f'{copies[entry.path].path} '
@@ -69,14 +71,11 @@ def _check_copies(matches: Sequence[Match]) -> None:
             and copies[entry.path].value.shape != entry.value.shape
         ]
     if shapes:
-        problems.append(
-            f'shapes differ from those to copy: {"; ".join(shapes)}'
-        )
-    if problems:
-        raise RuleError([problem('copy', text) for text in problems])
+        text = f'shapes differ from those to copy: {"; ".join(shapes)}'
+        wrong.add('copy', text)
 
 
-def _check_memory(entries: Sequence[Entry]) -> None:
+def _check_memory(entries: Sequence[Entry], wrong: Collector) -> None:
     """Find tensors that hold no values that could be written."""
     kinds: List[Tuple[Callable[[Tensor], bool], str]] = [
         (
@@ -95,11 +94,7 @@ def _check_memory(entries: Sequence[Entry]) -> None:
             'written; leave them out of the path',
         ),
     ]
-    problems = [
-        problem('not-writable', f'{", ".join(names)} {text}')
-        for is_one, text in kinds
-        for names in [[e.path for e in entries if is_one(e.value)]]
-        if names
-    ]
-    if problems:
-        raise RuleError(problems)
+    for is_one, text in kinds:
+        names = [entry.path for entry in entries if is_one(entry.value)]
+        if names:
+            wrong.add('not-writable', f'{", ".join(names)} {text}')

@@ -27,7 +27,7 @@ from mmengine.dist import (
 )
 from torch import Tensor
 
-from ..errors import Finding, RuleError, told_of
+from ..errors import Finding, RuleError
 
 # Large enough that the latency of a message does not count.
 _MESSAGE_BYTES = 2**25
@@ -57,7 +57,7 @@ def together(error: Optional[Exception], value: Any = None) -> List[Any]:
         raise error
     for rank, (findings, _) in enumerate(told):
         if findings:
-            raise told_of(RuleError(findings), None, f'on rank {rank}')
+            raise RuleError(findings).about(where=f'on rank {rank}')
     return [value for _, value in told]
 
 

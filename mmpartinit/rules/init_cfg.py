@@ -131,10 +131,9 @@ def parse_init_cfg(init_cfg: Any) -> Tuple[InitItem, ...]:
     """
     cfgs = as_tuple(init_cfg)
     if not cfgs or not all(isinstance(cfg, dict) for cfg in cfgs):
-        raise RuleError.of(
-            'init-cfg',
-            '`init_cfg` must be a dict or a list of dicts, as in '
-            f'MMEngine, not {short(init_cfg)}',
+        raise _wrong(
+            '`init_cfg` must be a dict or a list of dicts, as in MMEngine, '
+            f'not {short(init_cfg)}'
         )
     wrong = Collector()
     items = []
@@ -148,9 +147,7 @@ def parse_init_cfg(init_cfg: Any) -> Tuple[InitItem, ...]:
             cfg.pop('override', None)
         with wrong.gather(where=name):
             if cfg.get('layer', 'all') == []:
-                raise RuleError.of(
-                    'init-cfg', '`layer` is empty, so nothing is meant'
-                )
+                raise _wrong('`layer` is empty, so nothing is meant')
         arguments = {k: v for k, v in cfg.items() if k != 'override'}
         with wrong.gather(where=name):
             items.append(InitItem(name, cfg, _build(arguments)))
@@ -161,30 +158,32 @@ def parse_init_cfg(init_cfg: Any) -> Tuple[InitItem, ...]:
     return tuple(items)
 
 
+def _wrong(message: str) -> RuleError:
+    return RuleError.of('init-cfg', message)
+
+
 def _check_override(override: Any) -> None:
     if not isinstance(override, dict) or 'name' not in override:
-        raise RuleError.of(
-            'init-cfg',
+        raise _wrong(
             'each `override` is a dict with the `name` of an attribute, not '
-            f'{short(override)}',
+            f'{short(override)}'
         )
     arguments = dict(override.items())
     name = arguments.pop('name')
-    if arguments:  # else it takes the arguments of the whole init_cfg
-        wrong = Collector()
-        with wrong.gather(where=f'override {name!r}'):
+    try:
+        if arguments:  # else it takes the arguments of the whole init_cfg
             _build(arguments)
-        wrong.check()
+    except RuleError as error:
+        raise error.about(where=f'override {name!r}') from error
 
 
 def _build(cfg: Dict[str, Any]) -> Any:
     """Build an initializer, to know now that it can be built."""
     kind = cfg.get('type')
     if not isinstance(kind, str) and not callable(kind):
-        raise RuleError.of(
-            'init-cfg',
+        raise _wrong(
             '`type` must name an initializer or be its class, not '
-            f'{short(kind)}',
+            f'{short(kind)}'
         )
     try:
         return WEIGHT_INITIALIZERS.build(_copied(cfg))
@@ -197,7 +196,7 @@ def _build(cfg: Dict[str, Any]) -> Any:
                 f'{nearest(kind, _registered_names())}; an initializer of '
                 'your own is registered when its module is in `custom_imports`'
             )
-        raise RuleError.of('init-cfg', ' '.join(text.split())) from error
+        raise _wrong(' '.join(text.split())) from error
 
 
 def _is_registered(kind: str, scope: Optional[str]) -> bool:

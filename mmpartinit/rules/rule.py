@@ -8,11 +8,12 @@ import re
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
-from ..errors import Collector, RuleError, nearest, short, told_of
+from ..errors import Collector, Finding, RuleError, nearest, short
 from .init_cfg import InitItem, as_tuple, parse_init_cfg
 from .patterns import parse_pattern
 
-KEYS = ('path', 'init_cfg', 'copy_from', 'overwrite', 'optional')
+_FLAGS = ('overwrite', 'optional')
+KEYS = ('path', 'init_cfg', 'copy_from', *_FLAGS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,17 +66,20 @@ def read_rules(
     """:func:`parse_rules` that gives the rules that can be read, and has the
     errors of others gathered. The first rule has number ``first``.
     """
+    if not isinstance(modules, (list, tuple)):
+        wrong.add(
+            'malformed',
+            '`modules` must be a list of rules, such as '
+            "[dict(path='neck.adapter', init_cfg=dict(...))], "
+            f'not {short(modules)}',
+        )
+        return []
     rules: List[Rule] = []
-    with wrong.gather():
-        if not isinstance(modules, (list, tuple)):
-            raise _malformed(
-                '`modules` must be a list of rules, such as '
-                "[dict(path='neck.adapter', init_cfg=dict(...))], "
-                f'not {short(modules)}'
-            )
-        for index, cfg in enumerate(modules, first):
-            with wrong.gather():
-                rules.append(_parse_rule(index, cfg))
+    for index, cfg in enumerate(modules, first):
+        path = cfg.get('path') if isinstance(cfg, dict) else None
+        # What errors call it: by the patterns as given, right or wrong.
+        with wrong.gather(Rule(index, as_tuple(path) if path else ())):
+            rules.append(_parse_rule(index, cfg))
     return rules
 
 
@@ -91,100 +95,64 @@ def one_seed(seeds: Iterable[Optional[int]]) -> Optional[int]:
     return next(iter(unique), None)
 
 
-def _malformed(message: str) -> RuleError:
-    return RuleError.of('malformed', message)
-
-
 def _parse_rule(index: int, cfg: Dict[str, Any]) -> Rule:
-    given = cfg.get('path') if isinstance(cfg, dict) else None
-    # What errors call it: patterns as they were given, right or wrong.
-    named = Rule(index, as_tuple(given) if given else ())
     wrong = Collector()
-    try:
-        if not isinstance(cfg, dict):
-            raise _malformed(
-                'a rule is a dict with `path` and `init_cfg` or `copy_from`, '
-                f'not {short(cfg)}'
-            )
+    if not isinstance(cfg, dict):
+        raise RuleError.of(
+            'malformed',
+            'a rule is a dict with `path` and `init_cfg` or `copy_from`, '
+            f'not {short(cfg)}',
+        )
+    with wrong.gather():
+        _check_keys(cfg)
+    paths = as_tuple(cfg.get('path', ()))
+    alternatives: List[List[Tuple[str, ...]]] = []
+    items: Tuple[InitItem, ...] = ()
+    for path in paths:
         with wrong.gather():
-            _check_keys(cfg)
-        for key in ('overwrite', 'optional'):
-            with wrong.gather():
-                _check_flag(key, cfg.get(key, False))
-        paths = as_tuple(cfg.get('path', ()))
-        alternatives: List[List[Tuple[str, ...]]] = []
-        for path in _checked_paths(paths, wrong) if 'path' in cfg else ():
-            with wrong.gather():
+            if isinstance(path, str):
                 alternatives.append(parse_pattern(path))
-        items: Tuple[InitItem, ...] = ()
-        if 'init_cfg' in cfg:
-            with wrong.gather():
-                items = parse_init_cfg(cfg['init_cfg'])
+    if 'init_cfg' in cfg:
         with wrong.gather():
-            if 'copy_from' in cfg:
-                _check_source(cfg['copy_from'])
-        wrong.check()
-    except RuleError as error:
-        raise told_of(error, named) from None
-    return Rule(
-        index,
-        paths,
-        tuple(alternatives),
-        items,
-        cfg.get('copy_from'),
-        cfg.get('overwrite', False),
-        cfg.get('optional', False),
-    )
+            items = parse_init_cfg(cfg['init_cfg'])
+    wrong.check()
+    flags = {key: cfg.get(key, False) for key in _FLAGS}
+    source = cfg.get('copy_from')
+    return Rule(index, paths, tuple(alternatives), items, source, **flags)
 
 
 def _check_keys(cfg: Dict[str, Any]) -> None:
-    wrong = Collector()
-    for key in cfg:
-        with wrong.gather():
-            if key not in KEYS:
-                raise _malformed(
-                    f'unknown key {key!r}{nearest(str(key), KEYS)}; the '
-                    f'keys are {", ".join(KEYS)}'
-                )
-    with wrong.gather():
-        if 'path' not in cfg:
-            raise _malformed('`path` is missing')
-    with wrong.gather():
-        if 'init_cfg' not in cfg and 'copy_from' not in cfg:
-            raise _malformed('`init_cfg` is missing, or `copy_from`')
-        if 'init_cfg' in cfg and 'copy_from' in cfg:
-            raise _malformed(
-                '`init_cfg` and `copy_from` exclude each other; write two '
-                'rules, of which the later wins'
-            )
-    wrong.check()
-
-
-def _check_flag(key: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        raise _malformed(f'`{key}` must be True or False, not {short(value)}')
-
-
-def _checked_paths(
-    paths: Tuple[Any, ...], wrong: Collector
-) -> Tuple[str, ...]:
-    with wrong.gather():
-        if paths and all(isinstance(path, str) for path in paths):
-            return paths
-        raise _malformed(
+    """See to it that a rule has the keys and values that it may have."""
+    said = [
+        f'unknown key {key!r}{nearest(str(key), KEYS)}; the keys are '
+        f'{", ".join(KEYS)}'
+        for key in cfg
+        if key not in KEYS
+    ]
+    if 'path' not in cfg:
+        said.append('`path` is missing')
+    paths = as_tuple(cfg.get('path', '**'))
+    if not paths or not all(isinstance(path, str) for path in paths):
+        said.append(
             f'`path` must be a str or a list of str, not {short(list(paths))}'
         )
-    return ()
-
-
-def _check_source(path: Any) -> None:
-    is_plain = (
-        isinstance(path, str)
-        and bool(path)
-        and not re.search(r'[\s*?{}\[\]]', path)
-    )
-    if not is_plain:
-        raise _malformed(
-            '`copy_from` must be the path of one module or parameter, without '
-            f'wildcards, not {short(path)}'
+    if 'init_cfg' not in cfg and 'copy_from' not in cfg:
+        said.append('`init_cfg` is missing, or `copy_from`')
+    if 'init_cfg' in cfg and 'copy_from' in cfg:
+        said.append(
+            '`init_cfg` and `copy_from` exclude each other; write two rules, '
+            'of which the later wins'
         )
+    said += [
+        f'`{key}` must be True or False, not {short(cfg[key])}'
+        for key in _FLAGS
+        if not isinstance(cfg.get(key, False), bool)
+    ]
+    source = cfg.get('copy_from', 'x')
+    if not isinstance(source, str) or not re.match(r'[^\s*?{}\[\]]+$', source):
+        said.append(
+            '`copy_from` must be the path of one module or parameter, without '
+            f'wildcards, not {short(source)}'
+        )
+    if said:
+        raise RuleError([Finding('error', 'malformed', text) for text in said])

@@ -4,9 +4,8 @@ Match by match, each from its own seed, the same on all ranks.
 """
 
 from dataclasses import replace
-from functools import cached_property
 from itertools import groupby
-from typing import Any, Collection, Dict, List, Sequence, Set, Tuple
+from typing import Any, Dict, List, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor
@@ -16,7 +15,6 @@ from ..model.tensors import statistics
 from ..model.whole import WholeModel
 from ..processes.masters import write_masters
 from ..processes.ranks import in_line, on_all_ranks
-from ..processes.units import original
 from ..rules.matching import Match
 from .log import WriteLog, new_names
 from .match import write_match
@@ -26,7 +24,7 @@ from .seeding import (
     random_state_kept,
     seed_everything,
 )
-from .watch import Memory, memory_map
+from .watch import memory_map
 
 
 def write_matches(
@@ -80,31 +78,6 @@ class _Writer:
             # Parts that lie on the CPU are gathered there.
             self.devices = sorted({*self.devices, torch.cuda.current_device()})
 
-    @cached_property
-    def _outside(self) -> Memory:
-        return memory_map(
-            (entry.path, entry.value)
-            for entry in self._entries
-            if original(entry.value) is entry.value
-        )
-
-    def _beside(
-        self, matches: Sequence[Match], gathered: Collection[Tensor]
-    ) -> Memory:
-        """Where the model lies, if any initializer has to be watched."""
-        items = [item for match in matches for item in match.rule.init_cfg]
-        if all(item.writes for item in items):
-            return {}
-        there = set(map(id, gathered))
-        return {
-            **self._outside,
-            **memory_map(
-                (entry.path, entry.value)
-                for entry in (self._entries if there else ())
-                if id(entry.value) in there
-            ),
-        }
-
     def units_of(self, match: Match) -> Tuple[Any, ...]:
         """What has to be gathered to write a match."""
         concerned = [*match.new, *match.kept, *match.sources]
@@ -113,8 +86,15 @@ class _Writer:
     def write(self, units: Sequence[Any], matches: Sequence[Match]) -> None:
         """Write some matches, the same ones on all ranks at a time."""
         log = self.log
-        with self._shards.gathered(units) as gathered:
-            outside = self._beside(matches, gathered)
+        with self._shards.gathered(units):
+            # Those of which it is known what they write reach no further.
+            is_known = all(
+                item.writes for m in matches for item in m.rule.init_cfg
+            )
+            outside = memory_map(
+                (entry.path, entry.value)
+                for entry in (() if is_known else self._entries)
+            )
             error = None
             wrote: List[List[Set[str]]] = []
             try:

@@ -6,7 +6,7 @@ from typing import Dict, Iterable, List, Sequence, Set
 
 import torch.nn as nn
 
-from ..errors import Finding, problem, some
+from ..errors import Finding, some
 from ..model.tensors import Statistics
 from ..model.tree import ModelTree
 from ..rules.matching import Match
@@ -71,16 +71,16 @@ class WriteLog:
                 item = rule.init_cfg[position] if rule.init_cfg else None
                 if names or (item and item.writes and any(sets)):
                     continue
-                found = problem(
-                    'nothing-reached',
+                text = (
                     f'{rule}: {item or "the copy"} initialises nothing: it '
                     f'wrote none of the {given[rule]} new tensors that it was '
-                    'given',
+                    'given'
                 )
+                kind = ('error', 'nothing-reached')
                 if any(sets):
-                    found.level, found.code = 'warning', 'unused-item'
-                found.rule, found.path = rule.index, rule.path
-                findings.append(found)
+                    kind = ('warning', 'unused-item')
+                about = (rule.index, rule.path)
+                findings.append(Finding(*kind, text, [], *about))
         return findings
 
     def _not_finite(self) -> List[Finding]:

@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Set, Tuple
 
 import torch.nn as nn
 
-from ..errors import RuleError, some, told_of
+from ..errors import RuleError, some
 from ..rules.init_cfg import InitItem
 from ..rules.matching import Match
 from .memory import PrivateMemory
@@ -31,10 +31,10 @@ def write_match(match: Match, outside: Memory) -> List[Set[str]]:
     try:
         return _written(match, outside)
     except RuleError as error:
-        raise told_of(error, match.rule, str(match)) from error.__cause__
+        raise error.about(match.rule, str(match)) from error.__cause__
     except Exception as error:
         failed = RuleError.of('failed', f'{type(error).__name__}: {error}')
-        raise told_of(failed, match.rule, str(match)) from error
+        raise failed.about(match.rule, str(match)) from error
 
 
 def _written(match: Match, outside: Memory) -> List[Set[str]]:

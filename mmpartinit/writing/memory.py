@@ -58,29 +58,23 @@ class PrivateMemory:
 
     def _give(self, region: Sequence[Tensor]) -> None:
         """Memory for tensors that share some, laid out as theirs is."""
-        kept = {id(entry.value): entry.path for entry in self.kept}
-        new = {id(entry.value): entry.path for entry in self.new}
-        for bytes_of, tensor in _laid_out(region):
-            given = bytes_of.view(tensor.dtype)
+        memory = _memory_like(region)
+        for tensor, part in zip(region, memory):
+            given = part.view(tensor.dtype)
             given = given.as_strided(tensor.shape, tensor.stride())
             # With what lies between, for elements may lie on each other.
             _flat(given).copy_(_flat(tensor.detach()))
             self._given[id(tensor)] = given
-        marks = [
-            (id(tensor), bytes_of.as_strided(tensor.shape, steps))
-            for bytes_of, tensor in _laid_out(region)
-            for steps in [[s * tensor.element_size() for s in tensor.stride()]]
-        ]
-        for number, mark in marks:
-            if number in kept:
-                mark.fill_(1)
-        both = [n for n, mark in marks if n in new and bool(mark.any())]
-        if both:
-            others = [kept[number] for number, _ in marks if number in kept]
+        there = set(map(id, region))
+        new, kept = (
+            [entry.path for entry in entries if id(entry.value) in there]
+            for entries in (self.new, self.kept)
+        )
+        if new and kept:
             raise RuleError.of(
                 'not-writable',
-                f'{new[both[0]]} lies in the memory of {", ".join(others)}, '
-                'which must stay as it is; leave it out of the path',
+                f'{new[0]} lies in the memory of {kept[0]}, which must stay '
+                'as it is; leave it out of the path',
             )
 
     def values(self) -> Dict[int, Tensor]:
@@ -157,18 +151,15 @@ def _regions(tensors: Sequence[Tensor]) -> Iterator[List[Tensor]]:
         yield region
 
 
-def _laid_out(
-    region: Sequence[Tensor],
-) -> Iterator[Tuple[Tensor, Tensor]]:
-    """Zeros as uint8 of shape (bytes,) for each tensor, overlapping as the
+def _memory_like(region: Sequence[Tensor]) -> List[Tensor]:
+    """Memory as uint8 of shape (bytes,) for each tensor, which overlap as the
     tensors do.
     """
     spans = [span(tensor) for tensor in region]
     start = spans[0][0] // 64 * 64  # aligned as it is now
     size = max(end for _, end in spans) - start
-    memory = torch.zeros(size, dtype=torch.uint8, device=region[0].device)
-    for (first, end), tensor in zip(spans, region):
-        yield memory[first - start : end - start], tensor
+    memory = torch.empty(size, dtype=torch.uint8, device=region[0].device)
+    return [memory[first - start : end - start] for first, end in spans]
 
 
 def _flat(tensor: Tensor) -> Tensor:
