@@ -16,7 +16,7 @@ from pages import ALL, ROOT, codes
 from rich.console import Console
 from toy import ToyModel, build_runner, same, snapshot, start_of
 
-from mmpartinit import init_modules, module_seed, plan_init
+from mmpartinit import RuleError, init_modules, module_seed, plan_init
 from mmpartinit.command.cli import main
 from mmpartinit.demo.comparison import ARMS, make_table
 from mmpartinit.demo.digits import DigitsClassifier
@@ -49,7 +49,7 @@ def rules_of(names):
 PYTHON = dict(
     README=3,
     command=3,
-    config=2,
+    config=3,
     faq=1,
     functions=10,
     migrate=6,
@@ -155,6 +155,28 @@ def test_a_list_is_enough_on_a_plain_backbone(page, tmp_path):
     assert backbone.layer1[0].extra.bias.eq(0).all()
     for name, value in plain.items():
         assert backbone.state_dict()[name].equal(value), name
+
+
+@pages('config')
+def test_an_initializer_of_your_own(page):
+    """It says itself what it writes, and where it cannot be used."""
+    try:
+        run(page.blocks('python')[1])
+        layers = {'new': nn.Linear(10, 10), 'norm': nn.BatchNorm1d(10)}
+        model = nn.ModuleDict(layers)
+        init_cfg = dict(type='Sparse', sparsity=0.9)
+        plan = plan_init(model, [dict(path='new', init_cfg=init_cfg)])
+        assert plan.preview().rules[0].wrote == ['new.weight']
+        plan.apply()
+        assert model['new'].weight.eq(0).sum(0).eq(9).all()
+        with pytest.raises(RuleError) as info:
+            plan_init(model, [dict(path='**', init_cfg=init_cfg)])
+    finally:
+        WEIGHT_INITIALIZERS.module_dict.pop('Sparse', None)
+    (finding,) = info.value.findings
+    assert finding.code == 'unsuitable'
+    (told,) = re.findall(r'`(norm\.weight: .+?)`', page.prose)
+    assert told in finding.message
 
 
 @pages('command')

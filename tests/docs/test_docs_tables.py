@@ -156,15 +156,17 @@ def test_keys_and_defaults_are_those_that_there_are(page):
 @pages('config')
 def test_errors_are_what_the_tables_say(page):
     """Each in the phase that its table is about."""
-    definitions = page.blocks('python')[1]
-    rows = [row for row in page.rows() if len(row) == 2 and is_rule(row[0])]
-    told = [(codes(cause)[0], *codes(text)) for cause, text in rows]
+    definitions = page.blocks('python')[2]
+    rows = [row for row in page.rows() if is_rule(row[0])]
+    told = [[codes(cause)[0], *codes(c), *codes(t)] for cause, c, t in rows]
     phases = []
-    for cause, text in told:
+    for cause, code, text in told:
         names: dict = {}
         exec(definitions, names)
         config = eval(cause, names)
-        phase, message = error_of(config, names['model'])
+        phase, error = error_of(config, names['model'])
+        assert [finding.code for finding in error.findings] == [code]
+        message = str(error)
         beginning = message[: -len(text)]
         assert message.endswith(text), message
         assert re.fullmatch(r'(rule 0( \(path .*\))?:? )?', beginning)
@@ -174,7 +176,7 @@ def test_errors_are_what_the_tables_say(page):
     assert set(phases) == {1, 2, 3}
     # The example above the tables is whole.
     (whole,) = page.blocks('text')
-    assert any(whole.strip().endswith(text) for _, text in told)
+    assert any(whole.strip().endswith(text) for _, _, text in told)
 
 
 def is_rule(cell):
@@ -189,14 +191,14 @@ def error_of(config, model):
     try:
         HOOKS.build(dict(type='CustomModuleInitHook', **hook))
     except RuleError as error:
-        return 1, str(error)
+        return 1, error
     try:
         plan = plan_init(model, [config])
     except RuleError as error:
-        return 2, str(error)
+        return 2, error
     with pytest.raises(RuleError) as info:
         plan.apply()
-    return 3, str(info.value)
+    return 3, info.value
 
 
 @pages('migrate')
