@@ -7,6 +7,7 @@ tables say, in test_docs_tables.py.
 import ast
 import re
 import shlex
+from operator import attrgetter
 
 import pytest
 from pages import ALL, PAGES, READMES, ROOT, Fence, Page, slug
@@ -48,6 +49,17 @@ def test_the_api_has_every_public_name():
         for api in (p for p in pages if p.name == 'api'):
             told = re.findall(r'auto\w+:: mmpartinit\.(\w+)(?!\.)\b', api.text)
             assert set(mmpartinit.__all__) <= set(told)
+
+
+@pytest.mark.parametrize('language', list(PAGES))
+def test_the_api_names_what_there_is(language):
+    api = page('api', language).text
+    entries = re.findall(r'auto\w+:: ([\w.]+).*\n(?: +:members: (.*))?', api)
+    assert len(entries) > len(mmpartinit.__all__)
+    for name, members in entries:
+        value = attrgetter(name.partition('.')[2])(mmpartinit)
+        for member in members.split(', ') if members else ():
+            assert callable(getattr(value, member)), f'{name}.{member}'
 
 
 @pytest.mark.parametrize('page', ALL, ids=str)
