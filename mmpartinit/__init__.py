@@ -5,11 +5,13 @@ Importing the package registers :class:`CustomModuleInitHook` in MMEngine's
 ``InitWeights``, ``Orthogonal`` and ``ResetParameters`` in its
 ``WEIGHT_INITIALIZERS``.
 
-From a config to a weight, in the order in which it happens: ``hook`` hands the
-rules to ``rules`` (what they say), and when training starts those, the model
-and what ``loading`` has recorded to ``plan``. It asks ``matching`` (which
-modules a rule means, by ``paths`` and ``tree``) and ``checks`` (what cannot
-be), lets ``writing`` write, and tells in a ``report`` what was done.
+From a config to a weight, in the order in which it happens: ``rules`` reads
+what the config says, when ``hook`` is built. When training starts, ``hook``
+hands rules and model to ``plan``, with what ``model.loading`` has recorded.
+That has ``rules.matching`` find which modules a rule means and ``checks`` tell
+what cannot be, lets ``writing`` write by MMEngine's and our ``initializers``,
+and tells in a ``report`` what was done. ``processes`` keeps ranks in line.
+What is wrong or worth seeing is a ``Finding`` (``errors``) everywhere.
 """
 
 try:

@@ -44,9 +44,11 @@ class RuleError(ValueError):
         self.findings = list(findings)
 
     @classmethod
-    def of(cls, code: str, message: str) -> 'RuleError':
+    def of(
+        cls, code: str, message: str, names: Sequence[str] = ()
+    ) -> 'RuleError':
         """An error about one thing."""
-        return cls([Finding('error', code, message)])
+        return cls([Finding('error', code, message, list(names))])
 
     def about(self, rule: Any = None, where: str = '') -> 'RuleError':
         """The same, about a rule (or None), its sentences starting with what
@@ -80,9 +82,9 @@ class Collector:
         self.findings: List[Finding] = []
         self._about: Tuple[Any, str] = (None, '')
 
-    def add(self, code: str, message: str) -> None:
+    def add(self, code: str, message: str, names: Sequence[str] = ()) -> None:
         """Something that is wrong."""
-        self.findings.append(Finding('error', code, message))
+        self.findings += RuleError.of(code, message, names).findings
 
     def gather(self, rule: Any = None, where: str = '') -> 'Collector':
         """For a ``with`` block: go on after a RuleError in it, which is about

@@ -179,7 +179,10 @@ def make_plan(
                     findings += find.unused_items(rule, members)
         if shards.problem and any(match.new for match in matches):
             wrong.add('not-writable', shards.problem)
-    findings[:0] = wrong.findings
+    rest = len(rules)  # what is about no rule comes last
+    findings[:0] = sorted(
+        wrong.findings, key=lambda f: rest if f.rule is None else f.rule
+    )
     return InitPlan(whole, list(rules), matches, kept, findings)
 
 

@@ -1,8 +1,8 @@
 """What the user should see in a plan or in its outcome.
 
 Each function looks for one kind of finding and knows nothing of the others;
-``docs/en/report.md`` explains every code. What makes a rule impossible is no
-finding but a problem, and lives in ``checks.py``.
+``docs/en/report.md`` explains every code. What makes a rule impossible is an
+error, and lives in ``matches.py`` and ``items.py``.
 """
 
 from typing import Collection, Dict, Iterable, List, Sequence, Set
@@ -102,7 +102,10 @@ def unused_items(rule: Rule, matches: Sequence[Match]) -> List[Finding]:
     for item in items:
         nothing = several and ItemCheck(item, targets).reaches_nothing()
         if nothing:
-            text = f': {item.name} {item}: {nothing}'
+            text = (
+                f': {item.name} {item} has no effect in this model: {nothing} '
+                '(leave it if the list is for other models too)'
+            )
             findings.append(_of(rule, 'warning', 'unused-item', text))
         for name in () if nothing else item.layers:
             if name in there or name in told:

@@ -54,36 +54,31 @@ class ItemCheck:
         """Why it writes to none of the modules; '' if it does, or if only
         running it tells.
         """
-        item = self.item
-        if self._layers or not item.writes:
+        item, keys = self.item, self.item.writes
+        if self._layers or not keys:
             return ''
         children = [child for _, m in self.targets for child in m.modules()]
-        there = Counter(_kind(c) for c in children if has_values(c))
+        there = Counter(_kind(c) for c in children if has_values(c, keys))
+        writes = 'it writes ' + ' and '.join(f'`{key}`' for key in keys)
+        where = _some(self.targets)
         if not there:
-            return (
-                'it initialises nothing: it writes `weight` and `bias`, and '
-                f'nothing under {_some(self.targets)} has either'
-            )
+            return f'{writes}, and nothing under {where} has either'
         if all(isinstance(child, BareParameter) for child in children):
             return (
-                f'it initialises nothing: {_some(self.targets)} is a '
-                'parameter, and `layer` selects modules; leave `layer` out'
+                f'{where} is a parameter, and `layer` selects modules; leave '
+                '`layer` out'
             )
         known = {name for child in children for name in layer_names(child)}
         if known.intersection(item.layers):
             return (
-                'it initialises nothing: it writes `weight` and `bias`, and '
-                f'{" or ".join(item.layers)} has neither itself'
+                f'{writes}, and {" or ".join(item.layers)} has neither itself'
             )
         named = ' or '.join(
             repr(layer) + nearest(layer, sorted(known))
             for layer in item.layers
         )
         listed = ', '.join(f'{kind} ({n})' for kind, n in there.most_common(8))
-        return (
-            f'it initialises nothing: no layer there is a {named}; there are '
-            f'{listed}'
-        )
+        return f'no layer there is a {named}; there are {listed}'
 
     def _check_computed(self, wrong: Collector) -> None:
         for target, layer in self._layers:
@@ -120,7 +115,8 @@ class ItemCheck:
         for (kind, text), names in found.items():
             if item.writes:
                 text += '; say with `layer` or by path which layers it is for'
-            wrong.add('unsuitable', f'{some(names, 3)} ({kind}) {text}')
+            text = f'{some(names, 3)} ({kind}) {text}'
+            wrong.add('unsuitable', text, names)
 
     def _check_override(self, wrong: Collector) -> None:
         overrides: Any = self.item.cfg.get('override') or []

@@ -43,7 +43,9 @@ def check_matches(
             with wrong.gather(where=f'{check.item.name} {check.item}'):
                 # Of several, some may be for other models.
                 if all(nothing):
-                    raise RuleError.of('nothing-reached', text)
+                    raise RuleError.of(
+                        'nothing-reached', f'it initialises nothing: {text}'
+                    )
                 check.check(files)
     wrong.check()
 
@@ -97,4 +99,4 @@ def _check_memory(entries: Sequence[Entry], wrong: Collector) -> None:
     for is_one, text in kinds:
         names = [entry.path for entry in entries if is_one(entry.value)]
         if names:
-            wrong.add('not-writable', f'{", ".join(names)} {text}')
+            wrong.add('not-writable', f'{", ".join(names)} {text}', names)

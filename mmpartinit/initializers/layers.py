@@ -136,6 +136,7 @@ class Orthogonal(_LayerInit):
     """
 
     writes = ('weight', 'bias')
+    reads = False
 
     def __init__(self, gain: float = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -173,6 +174,7 @@ class Identity(_LayerInit):
     """
 
     writes = ('weight', 'bias')
+    reads = False
 
     def obstacle(self, module: nn.Module) -> str:
         """Why a layer cannot be the identity; '' if it can."""

@@ -2,9 +2,10 @@
 
 A class in ``WEIGHT_INITIALIZERS`` may have, and need not:
 
-- ``writes``, a tuple: the attributes of each layer that it writes as a whole,
-  whatever they held before (``('weight', 'bias')``). Without it, only running
-  it tells what it does.
+- ``writes``, a tuple: the attributes of each layer that it writes
+  (``('weight', 'bias')``), all of them and nothing else. Without it, only
+  running it tells what it does.
+- ``reads``: False if it writes them as a whole, whatever they held.
 - ``obstacle(module)``: why it cannot be used on a module (on a layer, where
   ``writes`` says that it acts on layers), as the end of a sentence that starts
   with the module; ``''`` if it can.
@@ -26,12 +27,24 @@ def writes(initializer: Any) -> Tuple[str, ...]:
     """Attributes of layers that an initializer writes; none if that is not
     known.
     """
+    # Its own word only: what inherits from it may do something else.
+    said = vars(type(initializer)).get('writes', ())
+    if _is_mmengines(initializer):
+        said = ('weight', 'bias')
+    return (said,) if isinstance(said, str) else tuple(said)
+
+
+def reads(initializer: Any) -> bool:
+    """Whether an initializer may read what it writes to."""
+    said = vars(type(initializer)).get('reads', True)
+    return bool(said) and not _is_mmengines(initializer)
+
+
+def _is_mmengines(initializer: Any) -> bool:
     kind = type(initializer)
-    is_mmengines = (
+    return (
         issubclass(kind, BaseInit) and kind.__module__ == BaseInit.__module__
     )
-    # Its own word only: what inherits from it may do something else.
-    return ('weight', 'bias') if is_mmengines else vars(kind).get('writes', ())
 
 
 def obstacle_of(initializer: Any) -> Optional[Callable[[nn.Module], str]]:
@@ -63,4 +76,7 @@ def is_flat(module: nn.Module) -> str:
     weight = getattr(module, 'weight', None)
     if not isinstance(weight, Tensor) or weight.dim() >= 2:
         return ''
-    return 'has a weight of fewer than the two dimensions that it needs'
+    return (
+        'has a weight with fewer than two dimensions, which this initializer '
+        'needs'
+    )

@@ -7,7 +7,16 @@ What it means is MMEngine's business: initializers are built from its
 import copy
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Tuple,
+)
 
 import torch.nn as nn
 from mmengine.model import initialize
@@ -15,7 +24,7 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor
 
 from ..errors import Collector, RuleError, nearest, short
-from ..initializers.traits import layer_names, writes
+from ..initializers.traits import layer_names, reads, writes
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +56,16 @@ class InitItem:
 
     @property
     def writes(self) -> Tuple[str, ...]:
-        """Attributes of layers that it writes, and never reads; none where
-        only running it can tell what it does (``override``, ``Pretrained``,
-        initializers of others).
+        """Attributes of layers that it writes; none where only running it can
+        tell what it does (``override``, ``Pretrained``, initializers of
+        others).
         """
         return () if 'override' in self.cfg else writes(self.initializer)
+
+    @property
+    def reads(self) -> bool:
+        """Whether it may read what it writes to."""
+        return not self.writes or reads(self.initializer)
 
     def layers_in(self, module: nn.Module) -> List[nn.Module]:
         """Sub-modules that it writes to, by the test that MMEngine makes."""
@@ -60,7 +74,7 @@ class InitItem:
             child
             for child in module.modules()
             if (not wanted or wanted.intersection(layer_names(child)))
-            and has_values(child)
+            and has_values(child, self.writes)
         ]
 
     def __call__(self, module: nn.Module) -> None:
@@ -78,7 +92,7 @@ class InitItem:
         if not self.writes:
             initializer(module)
             return
-        with _tensors_only(module):
+        with _tensors_only(module, self.writes):
             initializer(module)
 
     def __str__(self) -> str:
@@ -92,23 +106,20 @@ class InitItem:
         return f'{name}({args})'
 
 
-def has_values(module: nn.Module) -> bool:
-    """Whether a module has a ``weight`` or a ``bias``."""
-    return any(
-        isinstance(getattr(module, key, None), Tensor)
-        for key in ('weight', 'bias')
-    )
+def has_values(module: nn.Module, keys: Iterable[str]) -> bool:
+    """Whether a module has a tensor under one of the keys."""
+    return any(isinstance(getattr(module, key, None), Tensor) for key in keys)
 
 
 @contextmanager
-def _tensors_only(module: nn.Module) -> Iterator[None]:
-    """Hide each ``weight`` and ``bias`` that is a number or a name from
+def _tensors_only(module: nn.Module, keys: Iterable[str]) -> Iterator[None]:
+    """Hide what is a number or a name (a hard sigmoid's ``bias``) from
     initializers, which write whatever is not None.
     """
     hidden = [
         (child.__dict__, key)
         for child in module.modules()
-        for key in ('weight', 'bias')
+        for key in keys
         if not isinstance(getattr(child, key, None), (Tensor, type(None)))
     ]
     before = [own.get(key, own) for own, key in hidden]

@@ -58,11 +58,15 @@ def write_matches(
 
 def _left(error: RuleError, log: WriteLog) -> RuleError:
     """An error that says what was written before it."""
-    names = [e.path for e in log.tree.entries if e.path in log.written]
+    *others, last = error.findings
+    names = [
+        entry.path
+        for entry in log.tree.entries
+        if entry.path in log.written and entry.path not in last.names
+    ]
     if not names:
         return error
-    *others, last = error.findings
-    text = f'{last.message} (already written, and left so: {some(names, 3)})'
+    text = f'{last.message} (written before, and left so: {some(names, 3)})'
     return RuleError([*others, replace(last, message=text)])
 
 

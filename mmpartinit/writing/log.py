@@ -71,14 +71,16 @@ class WriteLog:
                 item = rule.init_cfg[position] if rule.init_cfg else None
                 if names or (item and item.writes and any(sets)):
                     continue
-                text = (
-                    f'{rule}: {item or "the copy"} initialises nothing: it '
-                    f'wrote none of the {given[rule]} new tensors that it was '
-                    'given'
+                kind, verb = (
+                    ('error', 'nothing-reached'),
+                    'initialises nothing',
                 )
-                kind = ('error', 'nothing-reached')
                 if any(sets):
-                    kind = ('warning', 'unused-item')
+                    kind, verb = ('warning', 'unused-item'), 'has no effect'
+                text = (
+                    f'{rule}: {item or "the copy"} {verb}: it wrote none of '
+                    f'the {given[rule]} new tensors that it was given'
+                )
                 about = (rule.index, rule.path)
                 findings.append(Finding(*kind, text, [], *about))
         return findings

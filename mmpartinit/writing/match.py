@@ -41,7 +41,9 @@ def _written(match: Match, outside: Memory) -> List[Set[str]]:
     items = match.rule.init_cfg
     are_known = all(item.writes for item in items)
     structure = None if are_known else _Structure(match.target)
-    memory = PrivateMemory(match.new, match.kept, not (items and are_known))
+    memory = PrivateMemory(
+        match.new, match.kept, not items or any(item.reads for item in items)
+    )
     wrote: List[Set[str]] = []
     try:
         for item in items:
@@ -73,15 +75,23 @@ def _watched(item: InitItem, match: Match, outside: Memory) -> Set[str]:
     """Call an initializer, and see what it writes through torch."""
     reach = {entry.path: entry.value for entry in [*match.new, *match.kept]}
     watch = WriteWatch(memory_map(reach.items()), outside)
-    with watch:
-        item(match.target)
+    failed = None
+    try:
+        with watch:
+            item(match.target)
+    except Exception as error:
+        failed = error
     beyond = sorted(watch.written - reach.keys())
     if beyond:
         raise RuleError.of(
             'outside',
             f'its initializer also wrote {some(beyond, 5)}, outside of what '
-            'the path names; name that by a path as well',
-        )
+            'the path names, and that stays written; name it by a path as '
+            'well',
+            beyond,
+        ) from failed
+    if failed is not None:
+        raise failed
     return watch.written
 
 

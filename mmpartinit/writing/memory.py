@@ -113,15 +113,14 @@ class PrivateMemory:
             for entry in self.new
             if entry.path in names and id(entry.value) in self._home
         ]
-        changed = [
-            f'{entry.path} from {_form(home)} to {_form(entry.value)}'
-            for entry, home in homes
-            if _form(home) != _form(entry.value)
-        ]
-        if changed:
-            raise RuleError.of(
-                'replaced', f'it changed the form of {"; ".join(changed)}'
-            )
+        for entry, home in homes:
+            if _form(home) != _form(entry.value):
+                raise RuleError.of(
+                    'replaced',
+                    f'it changed {entry.path} from {_said(home)} to '
+                    f'{_said(entry.value)}; write in place, as nn.init does',
+                    [entry.path],
+                )
         for entry, home in homes:
             value = entry.value.detach()
             if 0 in home.stride() and home.stride() == value.stride():
@@ -170,6 +169,11 @@ def _flat(tensor: Tensor) -> Tensor:
 
 def _form(tensor: Tensor) -> Tuple[Any, ...]:
     return tuple(tensor.shape), tensor.dtype, tensor.device
+
+
+def _said(tensor: Tensor) -> str:
+    dtype = str(tensor.dtype).replace('torch.', '')
+    return f'{dtype} of shape {tuple(tensor.shape)} on {tensor.device}'
 
 
 def _holds_values(tensor: Tensor) -> bool:

@@ -175,7 +175,7 @@ def test_an_initializer_of_your_own(page):
         WEIGHT_INITIALIZERS.module_dict.pop('Sparse', None)
     (finding,) = info.value.findings
     assert finding.code == 'unsuitable'
-    (told,) = re.findall(r'`(norm\.weight: .+?)`', page.prose)
+    (told,) = re.findall(r'`(norm\.weight .+?)`', page.prose)
     assert told in finding.message
 
 

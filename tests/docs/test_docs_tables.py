@@ -29,8 +29,8 @@ from mmpartinit.rules.rule import KEYS, parse_rules
 from mmpartinit.rules.selection import Selector
 
 # What makes a finding: where among its arguments the level and the code are.
-# `RuleError.of` and `problem` make errors; `remarks` of a plan are notes.
-MAKERS = dict(of=(None, 0), problem=(None, 0), Finding=(0, 1))
+# `RuleError.of` and `Collector.add` make errors; `remarks` are notes.
+MAKERS = dict(of=(None, 0), add=(None, 0), Finding=(0, 1))
 MAKERS.update(_found=(0, 1), _of=(1, 2))
 WORDS = dict(
     error=('error', '错误'), warning=('warning', '警告'), note=('note', '提示')
