@@ -58,7 +58,7 @@ def mmpretrain(session):
     session.install('-e', '.[demo,test]')
     session.run(
         *('python', '-m', 'pytest', '-m', 'needs_mmpretrain'),
-        *('tests/models/test_openmmlab_backbones.py', *session.posargs),
+        *('tests/zoo/test_openmmlab_backbones.py', *session.posargs),
     )
 
 
@@ -73,5 +73,5 @@ def mmseg(session):
     session.install('ftfy', 'regex')  # imported, and not asked for
     session.run(
         *('python', '-m', 'pytest', '-m', 'needs_mmseg'),
-        *('tests/models/test_openmmlab_backbones.py', *session.posargs),
+        *('tests/zoo/test_openmmlab_backbones.py', *session.posargs),
     )

@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from mmengine.runner.checkpoint import load_state_dict
 from stacks import filled_in
-from test_protection import STYLES
+from styles import STYLES
 from toy import same, snapshot
 
 from mmpartinit import RuleError, init_modules, plan_init, record_loads

@@ -115,8 +115,9 @@ def test_the_tests_run_from_the_sdist(built, tmp_path):
     folder = tmp_path / NAME
     here = run(sys.executable, '-c', where, cwd=folder).strip()
     assert here == str(folder / 'mmpartinit' / '__init__.py')
-    pytest_ = ['-m', 'pytest', '-p', 'no:cacheprovider', 'tests/test_rules.py']
-    assert ' passed' in run(sys.executable, *pytest_, cwd=folder)
+    pytest_ = ['-m', 'pytest', '-p', 'no:cacheprovider']
+    rules = 'tests/rules/test_rules.py'
+    assert ' passed' in run(sys.executable, *pytest_, rules, cwd=folder)
 
 
 def test_the_wheel_has_the_package_and_nothing_else(built):

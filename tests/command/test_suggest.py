@@ -12,38 +12,18 @@ from mmengine.config import Config
 from mmengine.model import BaseModel, BaseModule
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
+from suggestions import findings, replanned, suggested
 from toy import SE_ZERO, ToyModel, pretrained, report_of, runner_cfg, same
 
 from mmpartinit import init_modules, plan_init
 from mmpartinit.command.generalize import outermost_new, patterns_for, skeleton
 from mmpartinit.command.look import Look, look, read_config
 from mmpartinit.command.paste import as_code, suggest
-from mmpartinit.command.planning import plan_config
 from mmpartinit.model.tree import ModelTree
 from mmpartinit.rules.selection import Selector
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 COVERED = {'checkpoint', 'rule'}
-
-
-def suggested(text):
-    """The rules in a suggestion."""
-    names = {}
-    exec(compile(text, 'suggestion', 'exec'), names)
-    if 'modules' in names:
-        return names['modules']
-    return names['custom_hooks'][-1]['modules']
-
-
-def replanned(name, text, **options):
-    """The plan of a config with a suggestion pasted below it."""
-    path = Path(name).with_name('pasted.py')
-    path.write_text(f'{Path(name).read_text()}\n{text}\n')
-    return plan_config(look(read_config(str(path), options)))
-
-
-def findings(report):
-    return [f for f in report.findings if f.level != 'note']
 
 
 def test_suggest_paste_plan_train(tmp_path, work_dir):

@@ -16,7 +16,7 @@ from mmengine.registry import (
     DefaultScope,
     init_default_scope,
 )
-from test_suggest import findings, replanned, suggested
+from suggestions import findings, replanned, suggested
 from torch.utils.data import Dataset
 from toy import build_runner, hooks, report_of, same, start_of
 
