@@ -106,3 +106,11 @@ def test_files_are_small():
         lines = path.read_text(encoding='utf-8').splitlines()
         assert len(lines) <= (120 if path.name == 'hook.py' else 300), path
         assert lines[0].startswith('"""'), path
+
+
+def test_the_tests_are_laid_out_as_the_package_is():
+    def folders(path):
+        return {p.parent.name for p in path.glob('*/*.py')}
+
+    others = {'benchmarks', 'docs', 'zoo'}
+    assert folders(ROOT / 'tests') - others <= folders(PACKAGE)

@@ -1,0 +1,67 @@
+"""The tree of a model: what is in it, and the wrappers that are not."""
+
+import pytest
+import torch
+import torch.nn as nn
+from stacks import since_torch
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
+    checkpoint_wrapper,
+)
+from toy import ToyModel, same
+
+from mmpartinit import init_modules, plan_init
+from mmpartinit.model.tree import ModelTree
+
+ZERO = dict(type='Constant', val=0)
+
+
+def test_entries_are_the_state_dict():
+    model = ToyModel()
+    tree = ModelTree(model)
+    assert [entry.path for entry in tree.entries] == list(model.state_dict())
+    under = tree.index['backbone.layer1.0.bn'].tensors()
+    assert [entry.key for entry in under] == [
+        'weight',
+        'bias',
+        'running_mean',
+        'running_var',
+        'num_batches_tracked',
+    ]
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        nn.DataParallel,
+        checkpoint_wrapper,
+        pytest.param('torch.compile', marks=since_torch('2.0')),
+    ],
+    ids=['DataParallel', 'activation checkpointing', 'torch.compile'],
+)
+def test_wrappers_never_show(wrap):
+    wrap = torch.compile if wrap == 'torch.compile' else wrap
+    plain, wrapped = ToyModel(), ToyModel()
+    wrapped.backbone.layer1[0] = wrap(wrapped.backbone.layer1[0])
+    wrapped = wrap(wrapped)
+    rule = dict(path='**.se', init_cfg=ZERO)
+    expected, found = (plan_init(m, [rule]) for m in (plain, wrapped))
+    assert [m.path for m in found.matches] == [
+        m.path for m in expected.matches
+    ]
+    names = [tensor.name for tensor in found.preview().tensors]
+    assert names == list(plain.state_dict())
+
+
+@pytest.mark.parametrize('wrap', [nn.DataParallel, checkpoint_wrapper])
+def test_wrappers_inside_of_a_match_change_no_values(wrap):
+    """They hand out what they wrap, which would be drawn twice."""
+    plain, wrapped = [
+        nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)) for _ in range(2)
+    ]
+    wrapped[0] = wrapper = wrap(wrapped[0])
+    rule = dict(path='**', init_cfg=dict(type='Normal', std=1.0))
+    init_modules(plain, [rule])
+    init_modules(wrapped, [rule])
+    assert wrapped[0] is wrapper
+    for value, expected in zip(wrapped.parameters(), plain.parameters()):
+        assert same(value, expected)
