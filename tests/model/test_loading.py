@@ -27,6 +27,7 @@ from toy import (
 )
 
 from mmpartinit import init_modules, record_loads
+from mmpartinit.model import loading
 from mmpartinit.model.loading import recorded
 from mmpartinit.model.tree import ModelTree
 
@@ -238,6 +239,52 @@ def test_moving_and_converting_a_model_loses_nothing():
     assert '1.weight' not in loaded_names(model)
 
 
+@pytest.mark.parametrize('whole', [True, False])
+def test_statistics_stay_loaded_where_parameters_move_to_another_module(whole):
+    """`revert_sync_batchnorm` hangs them into new modules."""
+    model = nn.Sequential(nn.SyncBatchNorm(3))
+    state = model.state_dict() if whole else {'0.weight': torch.ones(3)}
+    model.load_state_dict(state, strict=False)
+    model = revert_sync_batchnorm(model)
+    assert type(model[0]) is not nn.SyncBatchNorm
+    loaded = loaded_names(model)
+    assert loaded - filled_in(loaded, state) == set(state)
+
+
+def test_a_new_tensor_is_not_taken_for_one_that_is_gone():
+    """Python gives the same `id()` again."""
+    for _ in range(100):
+        old = [nn.BatchNorm1d(2) for _ in range(20)]
+        for module in old:
+            module.load_state_dict(module.state_dict())
+        gone = {id(module.weight) for module in old}
+        del old, module
+        gc.collect()
+        model = nn.Sequential(*[nn.BatchNorm1d(2) for _ in range(20)])
+        assert loaded_names(model) == set()
+        weights = {f'{i}.weight': torch.ones(2) for i in range(20)}
+        model.load_state_dict(weights, strict=False)
+        loaded = loaded_names(model)
+        assert loaded - filled_in(loaded, weights) == set(weights)
+        if gone & {id(module.weight) for module in model}:
+            return
+    pytest.fail('no `id()` came again, so that nothing was tested')
+
+
+def test_records_are_gone_with_what_they_are_about():
+    def count():
+        gc.collect()
+        kept = loading._loaded_parameters, loading._loaded_with
+        return [*map(len, kept), len(loading._loaded_keys)]
+
+    before = count()
+    model = ToyModel()
+    model.load_state_dict(model.state_dict())
+    assert all(now > then for now, then in zip(count(), before))
+    del model
+    assert count() == before
+
+
 def test_no_model_is_kept_alive():
     model = ToyModel()
     model.load_state_dict(model.state_dict())
@@ -285,6 +332,18 @@ def test_a_scalar_from_a_very_old_checkpoint_was_loaded():
         load_state_dict(model, state, logger='silent')
     assert loaded == {'scale'}
     assert model.scale == 7 and model.bias.eq(0).all()
+
+
+@pytest.mark.parametrize('load', [by_torch, by_mmengine])
+def test_what_has_no_shape_yet_was_not_loaded(load):
+    """A lazy module takes the state of another one, and stays lazy."""
+    model = nn.Sequential(nn.LazyLinear(3))
+    with record_loads(model) as loaded:
+        load(model, None, nn.Sequential(nn.LazyLinear(3)).state_dict())
+        assert loaded == set()
+        load(model, None, nn.Sequential(nn.Linear(2, 3)).state_dict())
+    assert loaded == {'0.weight', '0.bias'}
+    assert model[0].weight.shape == (3, 2)
 
 
 def test_the_copy_of_ema_hook_is_not_the_model(work_dir, weights):
