@@ -9,7 +9,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
 )
 from toy import ToyModel, same
 
-from mmpartinit import init_modules, plan_init
+from mmpartinit import RuleError, init_modules, plan_init
 from mmpartinit.model.tree import ModelTree
 
 ZERO = dict(type='Constant', val=0)
@@ -65,3 +65,36 @@ def test_wrappers_inside_of_a_match_change_no_values(wrap):
     assert wrapped[0] is wrapper
     for value, expected in zip(wrapped.parameters(), plain.parameters()):
         assert same(value, expected)
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['_orig_mod', '_checkpoint_wrapped_module', '_fsdp_wrapped_module'],
+)
+def test_a_module_with_more_than_what_it_wraps_is_no_wrapper(name):
+    """Whatever it calls its children, as a wrapper of a user's own may."""
+    model = nn.Sequential(nn.Module())
+    model[0].add_module(name, nn.Linear(2, 2))
+    model[0].add_module('adapter', nn.Linear(2, 2))
+    tree = ModelTree(model)
+    assert [entry.path for entry in tree.entries] == list(model.state_dict())
+    rule = dict(path=f'0.{name}', init_cfg=dict(type='Constant', val=7.0))
+    init_modules(model, [rule])
+    assert model[0]._modules[name].weight.eq(7).all()
+    assert model[0].adapter.weight.ne(7).all()
+
+
+@pytest.mark.parametrize('wrap', [nn.DataParallel, checkpoint_wrapper])
+def test_wrappers_are_there_again_after_an_error(wrap):
+    def fail(module):
+        seen.append(module)
+        raise OSError('disk full')
+
+    linear, seen = nn.Linear(2, 2), []
+    model = nn.Sequential(nn.Sequential(wrap(linear)))
+    wrapper = model[0][0]
+    rule = dict(path='0', init_cfg=dict(type='Apply', fn=fail))
+    with pytest.raises(RuleError, match='disk full'):
+        init_modules(model, [rule])
+    assert seen == [linear]
+    assert model[0][0] is wrapper is not linear
