@@ -98,6 +98,27 @@ def test_a_resumed_run_keeps_its_weights(work_dir):
     assert runner.iter == 6
 
 
+def test_a_run_resumed_after_one_iteration_keeps_its_weights(work_dir):
+    cfg = dict(
+        custom_hooks=hooks(SE_ZERO),
+        log_processor=dict(by_epoch=False),
+        default_hooks=dict(
+            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1)
+        ),
+    )
+    loop = dict(by_epoch=False, max_iters=1)
+    build_runner(work_dir, train_cfg=loop, **cfg).train()
+    loop = dict(loop, max_iters=2)
+    runner = build_runner(work_dir, train_cfg=loop, resume=True, **cfg)
+    runner.train()
+    trained = torch.load(work_dir / 'iter_1.pth', weights_only=False)
+    assert not is_initialised(trained['state_dict'])
+    for name, value in trained['state_dict'].items():
+        assert same(start_of(runner)[name], value), name
+    assert report_of(runner) is None
+    assert runner.iter == 2
+
+
 def test_resuming_with_what_torch_does_by_default(work_dir, monkeypatch):
     """mmengine 0.10 cannot with torch 2.6 and later; its fork can."""
     monkeypatch.delenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', raising=False)
