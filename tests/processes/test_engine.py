@@ -149,6 +149,30 @@ def test_several_hooks_do_not_draw_the_same_numbers_twice(work_dir, tmp_path):
     assert not same(start_of(twice)[name], start_of(once)[name])
 
 
+@pytest.mark.parametrize('wishes', [(True, False), (False, True)])
+def test_the_report_is_written_if_any_of_several_hooks_wants_it(
+    work_dir, wishes
+):
+    first, second = (
+        dict(type='CustomModuleInitHook', modules=[rule], report=wish)
+        for rule, wish in zip((FIRST, SECOND), wishes)
+    )
+    build_runner(work_dir, custom_hooks=[first, second]).train()
+    (path,) = work_dir.rglob('init_report.json')
+    assert len(json.loads(path.read_text())['rules']) == 2
+
+
+def test_the_report_is_not_written_if_none_of_several_hooks_wants_it(work_dir):
+    both = [
+        dict(type='CustomModuleInitHook', modules=[rule], report=False)
+        for rule in (FIRST, SECOND)
+    ]
+    runner = build_runner(work_dir, custom_hooks=both)
+    runner.train()
+    assert len(report_of(runner).rules) == 2
+    assert not list(work_dir.rglob('init_report.*'))
+
+
 def test_several_hooks_have_one_seed(work_dir):
     with pytest.raises(RuleError, match='same `seed`, not'):
         several(work_dir, FIRST, SECOND, seed=5)
