@@ -18,6 +18,15 @@ FAILS = dict(
     path='backbone.layer2',
     init_cfg=dict(type='Apply', fn='engines.fails_on_rank_1'),
 )
+# Its rules need other parts of a sharded model by turns.
+REPAIRED = [
+    dict(path=f'{block}.se.fc1', init_cfg=dict(type='Constant', val=val))
+    for block, val in (
+        ('backbone.layer1.0', float('inf')),
+        ('backbone.layer2.0', 2.0),
+        ('backbone.layer1.0', 1.0),
+    )
+]
 ENGINES = (
     ('ddp', 2),
     ('ddp', 4),
@@ -68,6 +77,7 @@ def engine(request, checkpoint, tmp_path_factory):
         plain=weights,
         reads_rank=dict(weights, modules=[READS_RANK]),
         uneven=dict(weights, modules=[UNEVEN]),
+        repaired=dict(weights, modules=REPAIRED),
         fails=dict(weights, modules=[*RULES, FAILS]),
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -157,6 +167,15 @@ def test_rank_0_decides_and_the_report_says_so(engine):
         ]
 
 
+def test_what_a_later_rule_repairs_is_no_error(engine):
+    _, folder, processes, _ = engine
+    for rank in results(folder, processes, 'repaired'):
+        assert 'error' not in rank, rank['error']
+        for number in (1, 2):
+            name = f'backbone.layer{number}.0.se.fc1.weight'
+            assert rank['start'][name].eq(number).all()
+
+
 def test_an_error_on_one_rank_is_one_on_all(engine):
     _, folder, processes, _ = engine
     kept = results(folder, processes, 'fails')
@@ -174,7 +193,7 @@ def test_rank_0_alone_writes_and_logs(engine):
     (path,) = (folder / 'plain').rglob('init_report.json')
     report = json.loads(path.read_text())
     assert report == results(folder, 1)[0]['report']
-    assert printed.count('Where the weights come from') == 3
+    assert printed.count('Where the weights come from') == 4
 
 
 @pytest.mark.parametrize('processes', [2, 4])
