@@ -316,6 +316,27 @@ def test_a_slice_of_a_loaded_tensor_is_refused():
     assert rows.eq(0).all()
 
 
+@pytest.mark.parametrize('which', ['first', 'second'])
+def test_a_neighbour_in_the_same_storage_is_not_written(which):
+    """The one's memory begins where the other's ends."""
+
+    def reach_out(module):
+        nn.init.ones_(module.weight)
+        others[which].data.fill_(1)
+
+    both = torch.zeros(8)
+    others = nn.ParameterDict(
+        {
+            'first': nn.Parameter(both[:4]),
+            'second': nn.Parameter(both[4:]),
+        }
+    )
+    model = nn.ModuleDict({'others': others, 'head': nn.Linear(2, 2)})
+    rule = dict(path='head', init_cfg=dict(type='Apply', fn=reach_out))
+    with pytest.raises(RuleError, match=f'also wrote others.{which}, outside'):
+        init_modules(model, [rule])
+
+
 def test_through_a_real_runner_with_load_from(work_dir, tmp_path):
     state = pretrained(tmp_path / 'weights.pth')
     everything = dict(path='**', init_cfg=dict(type='Constant', val=0.125))
