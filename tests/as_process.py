@@ -22,7 +22,6 @@ def run(*words: Any, cwd: Any, **env: str) -> subprocess.CompletedProcess:
         [sys.executable, '-m', 'mmpartinit', *map(str, words)],
         capture_output=True,
         text=True,
-        timeout=300,
         cwd=cwd,
         env={**os.environ, 'PYTHONPATH': path, **env},
     )

@@ -320,7 +320,7 @@ def main(engine, folder, runs):
     os._exit(0)  # gloo's threads may abort an orderly exit
 
 
-def launch(engine, processes, folder, timeout=240, **runs):
+def launch(engine, processes, folder, **runs):
     """Run an engine on so many processes.
 
     Args:
@@ -328,7 +328,6 @@ def launch(engine, processes, folder, timeout=240, **runs):
             ``'fsdp2_not'`` for the same on one process.
         processes (int): How many.
         folder (Path): For what they leave.
-        timeout (float): Seconds until a hang is taken for one.
         **runs (dict): By name, what to change in the Runner's config.
 
     Returns:
@@ -352,7 +351,7 @@ def launch(engine, processes, folder, timeout=240, **runs):
         [sys.executable, *job],
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=1800,  # ranks that wait for each other wait for ever
         env=env,
     )
 

@@ -47,7 +47,6 @@ def run(*command: Any, **options: Any) -> str:
         [str(word) for word in command],
         capture_output=True,
         text=True,
-        timeout=300,
         **options,
     )
     assert done.returncode == 0, done.stdout + done.stderr

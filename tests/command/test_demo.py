@@ -15,7 +15,6 @@ def run(*arguments, **options):
         [sys.executable, '-m', 'mmpartinit', *arguments],
         capture_output=True,
         text=True,
-        timeout=300,
         **options,
     )
 
@@ -65,7 +64,6 @@ def test_a_missing_package_is_one_clear_sentence(package, tmp_path):
         [sys.executable, '-c', blocker + program],
         capture_output=True,
         text=True,
-        timeout=300,
         cwd=tmp_path,
     )
     assert done.returncode != 0

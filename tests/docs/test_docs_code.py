@@ -223,7 +223,6 @@ def test_the_path_of_the_commands_page(page, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     (folder,) = {p.parent for p in tmp_path.rglob('init_report.json')}
@@ -388,7 +387,6 @@ def test_a_hook_that_is_not_imported(page):
         [sys.executable, '-c', f'from mmengine.registry import *\n{build}'],
         capture_output=True,
         text=True,
-        timeout=300,
     )
     beginning, end = told.split('...')
     assert re.search(f'{beginning}.*{end}', done.stderr), done.stderr

@@ -229,7 +229,7 @@ def test_ranks_that_plan_otherwise_all_stop(tmp_path):
 
 def test_a_report_that_rank_0_cannot_write_stops_all(tmp_path):
     lost = dict(hooks=[dict(type='LosesFolder')])
-    done = launch('ddp', 2, tmp_path, timeout=120, plain=lost)
+    done = launch('ddp', 2, tmp_path, plain=lost)
     assert done.returncode == 0, done.stderr[-3000:]
     zero, one = results(tmp_path, 2)
     assert 'No such file or directory' in zero['error']
@@ -245,9 +245,7 @@ def test_a_report_that_rank_0_cannot_write_stops_all(tmp_path):
     ],
 )
 def test_an_error_on_one_rank_ends_the_job(name, tmp_path):
-    done = launch(
-        name, 2, tmp_path, timeout=120, plain=dict(modules=[FAILS], crash=True)
-    )
+    done = launch(name, 2, tmp_path, plain=dict(modules=[FAILS], crash=True))
     assert done.returncode != 0
     text = 'FloatingPointError: no luck here'
     assert f'RuleError: on rank 1: rule 0 (path {FAILS["path"]!r})' in (

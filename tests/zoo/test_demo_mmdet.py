@@ -27,7 +27,6 @@ def test_the_comparison_runs_and_the_hook_did_what_it_says(tmp_path):
         ],
         capture_output=True,
         text=True,
-        timeout=300,
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
