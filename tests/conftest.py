@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 import uuid
 from pathlib import Path
@@ -6,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from stacks import READS_ITS_OWN_CHECKPOINTS
 
-import mmpartinit  # noqa: F401  (registers the hook)
+from mmpartinit.command.cli import main
 
 if not READS_ITS_OWN_CHECKPOINTS:
     # Nobody resumes on that pair without it. It is torch's own switch for
@@ -42,6 +44,27 @@ def no_scope_left():
     """Runners leave their default scope behind."""
     yield
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """``mmpartinit`` in this process, several seconds faster than one of its
+    own: `as_process.run`, but for the environment."""
+
+    def run(*words, cwd):
+        monkeypatch.chdir(cwd)
+        capsys.readouterr()
+        try:
+            status = main(list(map(str, words)))
+        except SystemExit as stopped:  # by argparse
+            status = stopped.code
+        finally:
+            # It would write to what stood for the standard output.
+            MMLogger._instance_dict.pop('mmpartinit', None)
+        told = capsys.readouterr()
+        return subprocess.CompletedProcess(words, status, told.out, told.err)
+
+    return run
 
 
 @pytest.fixture(scope='session')

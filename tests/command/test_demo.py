@@ -43,13 +43,13 @@ def test_the_demo_shows_what_the_hook_is_for(tmp_path):
     assert len(json.loads(open(report).read())['tensors']) == total
 
 
-def test_the_command_says_its_version_and_how_to_use_it():
+def test_the_command_says_its_version_and_how_to_use_it(tmp_path, command):
     assert run('--version').stdout.split() == [
         'mmpartinit',
         mmpartinit.__version__,
     ]
-    assert 'demo' in run('--help').stdout
-    wrong = run('demo', '--seeds', '0')
+    assert 'demo' in command('--help', cwd=tmp_path).stdout
+    wrong = command('demo', '--seeds', '0', cwd=tmp_path)
     assert wrong.returncode == 2
     assert '0 is less than 1' in wrong.stderr
 

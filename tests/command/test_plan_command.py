@@ -1,4 +1,4 @@
-"""`mmpartinit plan`, as a process on real config files."""
+"""`mmpartinit plan` on real config files, some of it as a process."""
 
 import copy
 import json
@@ -91,14 +91,14 @@ def test_the_plan_is_what_training_does(toy, work_dir):
     assert plan.summary() in done.stdout
 
 
-def test_all_errors_of_all_rules_and_hooks_come_at_once(toy):
+def test_all_errors_of_all_rules_and_hooks_come_at_once(toy, command):
     typo = dict(SE_ZERO, path='backbone.**.se.fc9')
     wrong = dict(NORMAL, init_cfg=dict(type='Normal', layer='Conv2d'))
     unknown = dict(NORMAL, init_cfg=dict(type='Nirmal', layer='Linear'))
     folder = toy(
         hook(SE_ZERO, typo, unknown), hook(wrong, dict(path='a..b'), seed='x')
     )
-    done = run('plan', 'config.py', '--json', 'plan.json', cwd=folder)
+    done = command('plan', 'config.py', '--json', 'plan.json', cwd=folder)
     assert done.returncode == 1, done.stderr
     plan = json.loads((folder / 'plan.json').read_text())
     errors = [f['message'] for f in plan['findings'] if f['level'] == 'error']
@@ -141,7 +141,9 @@ BROKEN = [
 
 
 @pytest.mark.parametrize('words, sentence', BROKEN)
-def test_a_plan_that_cannot_be_made_is_one_sentence(toy, words, sentence):
+def test_a_plan_that_cannot_be_made_is_one_sentence(
+    toy, command, words, sentence
+):
     folder = toy()
     (folder / 'syntax.py').write_text('model = dict(\n')
     (folder / 'base.py').write_text('seed = 1\n')
@@ -149,7 +151,7 @@ def test_a_plan_that_cannot_be_made_is_one_sentence(toy, words, sentence):
         TOY.replace("'toy'", "'no_such_package'")
     )
     options = ['--cfg-options', *words[1:]] if words[1:] else []
-    done = run('plan', words[0], *options, cwd=folder)
+    done = command('plan', words[0], *options, cwd=folder)
     assert sentence in said(done)
 
 
@@ -175,13 +177,13 @@ def test_verbose_shows_the_traceback(toy):
     assert done.stderr.strip().splitlines()[-1].startswith('mmpartinit: the')
 
 
-def test_no_weights_reads_nothing_and_needs_none(toy):
+def test_no_weights_reads_nothing_and_needs_none(toy, command):
     other = dict(
         path='neck', init_cfg=dict(type='Pretrained', checkpoint='away.pth')
     )
     folder = toy(hook(SE_ZERO, other), text='resume = True\n')
     (folder / 'weights.pth').unlink()
-    done = run(
+    done = command(
         *['plan', 'config.py', '--no-weights', '--json', 'plan.json'],
         cwd=folder,
     )
@@ -192,7 +194,7 @@ def test_no_weights_reads_nothing_and_needs_none(toy):
     )
     codes = [finding.code for finding in plan.findings]
     assert codes == ['no-weights', 'resume']
-    with_weights = run('plan', 'config.py', cwd=folder)
+    with_weights = command('plan', 'config.py', cwd=folder)
     assert 'weights.pth can not be found' in said(with_weights)
 
 
@@ -207,7 +209,9 @@ class Intruder:
 
 
 @pytest.mark.parametrize('way', ['load_from', 'Pretrained'])
-def test_checkpoints_are_read_without_running_them(toy, way):
+def test_checkpoints_are_read_without_running_them(
+    toy, command, monkeypatch, way
+):
     folder = toy()
     state = dict(torch.load(folder / 'weights.pth'), x=Intruder('intruder'))
     torch.save(state, folder / 'bad.pth')
@@ -220,11 +224,9 @@ def test_checkpoints_are_read_without_running_them(toy, way):
             'model.init_cfg.checkpoint=bad.pth',
         ]
     # Also where the user has told torch to trust all files.
-    done = run(
-        *['plan', 'config.py', '--cfg-options', *options],
-        cwd=folder,
-        TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='1',
-    )
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    words = ['plan', 'config.py', '--cfg-options', *options]
+    done = command(*words, cwd=folder)
     assert 'holds more than tensors' in said(done)
     assert not (folder / 'intruder').exists()
 
@@ -247,7 +249,9 @@ def test_no_function_that_a_checkpoint_names_is_called(tmp_path):
 
 
 @since_torch('2.6')  # before, weights_only allows nothing more
-def test_checkpoints_of_mmengine_itself_can_be_read(toy, work_dir):
+def test_checkpoints_of_mmengine_itself_can_be_read(
+    toy, command, monkeypatch, work_dir
+):
     folder = toy(hook(SE_ZERO))
     runner = build_runner(
         work_dir,
@@ -257,11 +261,9 @@ def test_checkpoints_of_mmengine_itself_can_be_read(toy, work_dir):
     checkpoint = work_dir / 'epoch_2.pth'
     full = torch.load(checkpoint, weights_only=False)
     assert 'train/loss' in full['message_hub']['log_scalars']
-    done = run(
-        *['plan', 'config.py', '--cfg-options', f'load_from={checkpoint}'],
-        cwd=folder,
-        TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='1',
-    )
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    options = ['--cfg-options', f'load_from={checkpoint}']
+    done = command('plan', 'config.py', *options, cwd=folder)
     assert done.returncode == 0, done.stderr
     count = len(full['state_dict'])
     assert f'{count} from checkpoint, 0 from rules' in done.stdout

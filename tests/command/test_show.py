@@ -1,4 +1,4 @@
-"""`mmpartinit show`, as a process on saved reports."""
+"""`mmpartinit show` on saved reports, once as a process."""
 
 import re
 
@@ -37,17 +37,17 @@ def test_show_gives_the_table_and_the_figure(work_dir, tmp_path):
         assert (np.asarray(image) == np.asarray(first)).all()
 
 
-def test_several_runs_are_shown_one_after_the_other(tmp_path):
+def test_several_runs_are_shown_one_after_the_other(tmp_path, command):
     for name in ('a.json', 'b.json'):
         InitReport(0, [RECORD], []).save(str(tmp_path / name))
-    done = run('show', 'a.json', 'b.json', cwd=tmp_path)
+    done = command('show', 'a.json', 'b.json', cwd=tmp_path)
     assert re.findall(r'(?m)^[ab]\.json:$', done.stdout) == [
         'a.json:',
         'b.json:',
     ]
     assert done.stdout.count('1 tensors: 1 from checkpoint') == 2
     words = ['show', 'a.json', 'b.json', '--figure', 'a.png']
-    assert 'draws one report' in said(run(*words, cwd=tmp_path))
+    assert 'draws one report' in said(command(*words, cwd=tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -60,21 +60,21 @@ def test_several_runs_are_shown_one_after_the_other(tmp_path):
         ('{"version": 1, "seed": 0}', "no whole report: KeyError: 'tensors'"),
     ],
 )
-def test_what_is_no_report(text, sentence, tmp_path):
+def test_what_is_no_report(text, sentence, tmp_path, command):
     if text is not None:
         (tmp_path / 'report.json').write_text(text)
-    assert sentence in said(run('show', 'report.json', cwd=tmp_path))
+    assert sentence in said(command('show', 'report.json', cwd=tmp_path))
 
 
-def test_a_figure_that_cannot_be_written(tmp_path):
+def test_a_figure_that_cannot_be_written(tmp_path, command):
     InitReport(0, [RECORD], []).save(str(tmp_path / 'report.json'))
     for name in ('figure.xyz', 'no/such/folder.png'):
-        said(run('show', 'report.json', '--figure', name, cwd=tmp_path))
+        said(command('show', 'report.json', '--figure', name, cwd=tmp_path))
 
 
-def test_help_has_examples_for_each_command(tmp_path):
-    for command in ('plan', 'suggest', 'show'):
-        done = run(command, '--help', cwd=tmp_path)
+def test_help_has_examples_for_each_command(tmp_path, command):
+    for name in ('plan', 'suggest', 'show'):
+        done = command(name, '--help', cwd=tmp_path)
         assert done.returncode == 0
-        assert re.search(rf'examples:\n  mmpartinit {command} ', done.stdout)
-    assert '  mmpartinit suggest' in run('--help', cwd=tmp_path).stdout
+        assert re.search(rf'examples:\n  mmpartinit {name} ', done.stdout)
+    assert '  mmpartinit suggest' in command('--help', cwd=tmp_path).stdout

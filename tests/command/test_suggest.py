@@ -26,7 +26,7 @@ CONFIGS = Path(__file__).parents[2] / 'configs'
 COVERED = {'checkpoint', 'rule'}
 
 
-def test_suggest_paste_plan_train(tmp_path, work_dir):
+def test_suggest_paste_plan_train(tmp_path, work_dir, command):
     state = pretrained(tmp_path / 'weights.pth')
     config = tmp_path / 'config.py'
     config.write_text(TOY)
@@ -49,10 +49,10 @@ def test_suggest_paste_plan_train(tmp_path, work_dir):
     assert "#     path='backbone.layer*.*.se.fc2'," in done.stdout
 
     config.write_text(TOY + done.stdout)
-    plan = run('plan', 'config.py', cwd=tmp_path)
+    plan = command('plan', 'config.py', cwd=tmp_path)
     assert plan.returncode == 0, plan.stderr
     assert 'warning' not in plan.stdout and 'error' not in plan.stdout
-    again = run('suggest', 'config.py', cwd=tmp_path)
+    again = command('suggest', 'config.py', cwd=tmp_path)
     assert again.stdout.startswith('# Nothing to suggest')
 
     cfg = Config.fromfile(str(config))
@@ -107,13 +107,13 @@ def test_other_hooks_of_the_config_are_kept(tmp_path):
     assert len(names['custom_hooks']) == 2
 
 
-def test_a_config_that_loads_nothing_has_nothing_new(tmp_path):
+def test_a_config_that_loads_nothing_has_nothing_new(tmp_path, command):
     (tmp_path / 'config.py').write_text(TOY)
     options = ['--cfg-options', 'load_from=None']
-    done = run('suggest', 'config.py', *options, cwd=tmp_path)
+    done = command('suggest', 'config.py', *options, cwd=tmp_path)
     assert done.returncode == 0
     assert 'the config loads no weights' in done.stdout
-    missing = run('suggest', 'config.py', cwd=tmp_path)
+    missing = command('suggest', 'config.py', cwd=tmp_path)
     assert 'weights.pth can not be found' in said(missing)
 
 
