@@ -14,7 +14,6 @@ from torch import Tensor
 
 from .errors import RuleError
 from .plan import run_rules
-from .processes.ranks import on_all_ranks
 from .report.figure import as_image, draw_report, save_image
 from .report.report import InitReport
 from .rules.rule import one_seed, parse_rules
@@ -95,21 +94,28 @@ class CustomModuleInitHook(Hook):
         )
         for hook in hooks:
             hook.report = report
-        with on_all_ranks():
-            _tell(runner, report, any(hook.write_report for hook in hooks))
+        _tell(runner, report, any(hook.write_report for hook in hooks))
 
 
 @master_only
 def _tell(runner: Any, report: InitReport, write: bool) -> None:
     runner.logger.info(f'Where the weights come from:\n{report}')
-    if write:
-        path = osp.join(runner.log_dir, 'init_report')
+    if not write:
+        return
+    path = osp.join(runner.log_dir, 'init_report')
+    try:
         report.save(f'{path}.json')
+        runner.logger.info(f'The origin of each tensor: {path}.json')
         image = as_image(draw_report(report.tensors))
         save_image(image, f'{path}.png')
+        runner.logger.info(f'As a figure: {path}.png')
         runner.visualizer.add_image('init_report', image, step=0)
-        told = f'{path}.json, and as a figure: {path}.png'
-        runner.logger.info(f'The origin of each tensor: {told}')
+    except Exception as error:
+        # A full disk, a backend that takes no images: the weights are right.
+        runner.logger.warning(
+            'Training goes on, but of the report of its start not all was '
+            f'written or shown: {type(error).__name__}: {error}'
+        )
 
 
 def _optimized(runner: Any) -> List[Tensor]:

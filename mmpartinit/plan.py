@@ -23,7 +23,7 @@ from torch import Tensor
 from .checks import findings as find
 from .checks.matches import check_matches
 from .errors import Collector, Finding, RuleError
-from .model.loading import recorded
+from .model.loading import Recorded, recorded
 from .model.whole import WholeModel
 from .processes.ranks import check_alike, on_all_ranks, share
 from .report.describe import add_scales, rule_records, shape_of, tensor_records
@@ -156,7 +156,7 @@ class InitPlan:
 def make_plan(
     whole: WholeModel,
     rules: Sequence[Rule],
-    loaded: Collection[str],
+    loaded: Recorded,
     files: bool = True,
 ) -> InitPlan:
     """Work out what the rules would write, and all that is wrong with them;
@@ -165,12 +165,13 @@ def make_plan(
     wrong = Collector()
     tree, shards = whole.tree, whole.shards
     with whole.bare():
-        kept = tree.with_sharing(loaded)
+        kept = tree.with_sharing(loaded.names)
         matches = match_rules(tree, rules, kept, wrong)
         by_rule: Dict[Rule, List[Match]] = {rule: [] for rule in rules}
         for match in matches:
             by_rule[match.rule].append(match)
-        findings = find.uncovered(tree, matches, kept)
+        findings = find.nothing_loaded(loaded.useless)
+        findings += find.uncovered(tree, matches, kept, loaded.whole)
         for rule, members in by_rule.items():
             with wrong.gather(rule):
                 check_matches(rule, members, files)
@@ -208,7 +209,8 @@ def plan_init(
         RuleError: With everything that is wrong with the rules, by themselves
             or on this model.
     """
-    plan = make_plan(WholeModel(model), parse_rules(modules), loaded)
+    known = Recorded(set(loaded))
+    plan = make_plan(WholeModel(model), parse_rules(modules), known)
     plan.check()
     return plan
 
@@ -265,9 +267,11 @@ def run_rules(
     """
     with on_all_ranks():
         whole = WholeModel(model)
-        names = recorded(whole.tree) if loaded is None else set(loaded)
-    names, seed = share((names, seed))
+        known = Recorded(set(loaded or ()))
+        if loaded is None:
+            known = recorded(whole.tree)
+    known, seed = share((known, seed))
     with on_all_ranks():
-        plan = make_plan(whole, rules, names)
+        plan = make_plan(whole, rules, known)
         plan.check()
     return plan.apply(seed, optimized)

@@ -5,7 +5,7 @@ Each function looks for one kind of finding and knows nothing of the others;
 error, and lives in ``matches.py`` and ``items.py``.
 """
 
-from typing import Collection, Dict, Iterable, List, Sequence, Set
+from typing import Collection, Dict, Iterable, List, Sequence, Set, Tuple
 
 import torch.nn as nn
 from torch import Tensor
@@ -37,11 +37,28 @@ def _of(
     return Finding(level, code, f'{rule}{text}', names, index, rule.path)
 
 
+def nothing_loaded(useless: Iterable[Tuple[str, int, str]]) -> List[Finding]:
+    """Modules that a state dict was loaded into of which nothing fitted."""
+    return [
+        Finding(
+            'warning',
+            'nothing-loaded',
+            f'none of the {count} tensors of a checkpoint fits '
+            f'{path or "the model"}, into which it was loaded; {fits}',
+        )
+        for path, count, fits in useless
+    ]
+
+
 def uncovered(
-    tree: ModelTree, matches: Iterable[Match], loaded: Collection[str]
+    tree: ModelTree,
+    matches: Iterable[Match],
+    loaded: Collection[str],
+    whole: Collection[str],
 ) -> List[Finding]:
-    """New tensors that no rule covers, in parts of the model (``backbone``)
-    that hold loaded ones.
+    """New tensors that no rule covers, beside loaded ones: in parts of the
+    model (``backbone``) that hold some, and in modules that were given a
+    state dict as a whole.
     """
     covered = tree.with_sharing(
         entry.path for match in matches for entry in [*match.new, *match.kept]
@@ -59,7 +76,12 @@ def uncovered(
         for part in set(parts).intersection(tree.index)
         if any(entry.path in loaded for entry in tree.index[part].tensors())
     }
-    names = [name for name, part in zip(new, parts) if part in beside]
+    names = [
+        name
+        for name, part in zip(new, parts)
+        if part in beside
+        or any(not path or name.startswith(path + '.') for path in whole)
+    ]
     text = (
         f'{len(names)} tensors that no checkpoint supplied and no rule '
         "covers keep what the model's own code gave them"

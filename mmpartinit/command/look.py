@@ -10,7 +10,7 @@ import os.path as osp
 import pickle
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Optional, Set
+from typing import Any, Dict, Iterator, List, Optional
 
 import torch
 import torch.nn as nn
@@ -21,7 +21,7 @@ from mmengine.runner import load_checkpoint
 from mmengine.utils import digit_version
 
 from ..hook import CustomModuleInitHook
-from ..model.loading import recorded
+from ..model.loading import Recorded, recorded
 from ..model.whole import WholeModel
 
 _ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
@@ -62,14 +62,14 @@ class Look:
     Attributes:
         cfg (Config): The config.
         whole (WholeModel): Its model, with the weights that it loads.
-        loaded (set[str]): Names of the tensors that were loaded.
+        loaded (Recorded): What was loaded.
         hooks (list[dict]): The config's CustomModuleInitHooks, their `type` a
             class.
     """
 
     cfg: Config
     whole: WholeModel
-    loaded: Set[str]
+    loaded: Recorded
     hooks: List[Dict[str, Any]]
 
     @property
@@ -125,7 +125,7 @@ def look(cfg: Config, weights: bool = True) -> Look:
         with _told('the model cannot be built'):
             model = _build(cfg)
         if not weights:
-            return Look(cfg, WholeModel(model), set(), hooks)
+            return Look(cfg, WholeModel(model), Recorded(), hooks)
         with _told(
             'the weights that the config asks for cannot be had',
             '; --no-weights plans without them',

@@ -16,7 +16,7 @@ def suggest(seen: Look) -> str:
     Raises:
         LookError: If no rules could be found.
     """
-    if not seen.loaded:
+    if not seen.loaded.names:
         return _comment(
             'Nothing to suggest: the config loads no weights, so nothing in '
             'its model is new beside pretrained weights.'

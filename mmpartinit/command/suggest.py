@@ -200,7 +200,7 @@ class Suggester:
             report = init_modules(
                 self.seen.model,
                 [dict(path=path, init_cfg=init_cfg)],
-                loaded=self.seen.loaded,
+                loaded=self.seen.loaded.names,
             )
         except RuleError:
             return set()

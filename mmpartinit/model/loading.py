@@ -4,33 +4,70 @@ Every way to load a state dict, torch's and MMEngine's, ends in
 ``nn.Module._load_from_state_dict``, called once for each module after the
 model's own hooks have renamed the keys. Recording listens there, from the
 moment that this module is imported: a model may load weights in its
-constructor, and ``FlexibleRunner`` loads before it calls any hook. Nothing is
-attached to a model, so that a copy of it carries nothing either, and nothing
-is kept alive.
+constructor, and ``FlexibleRunner`` loads before it calls any hook. It changes
+nothing for others: no module carries anything, so that a copy of a model does
+not either, nothing is kept alive, and no tensor is referred to.
 """
 
 import weakref
+from collections import Counter
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, Callable, Dict, Iterator, List, Set
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 import torch.nn as nn
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from ..processes.units import is_made_anew, original
-from .tree import Entry, ModelTree
+from .tree import Entry, ModelTree, Module, unwrap
 from .whole import WholeModel
 
-# What was loaded since the import. Parameters are known by themselves, since
-# some code hangs them into other modules (`revert_sync_batchnorm`); buffers by
-# their place, since `.to()` makes new ones, and by the parameters that were
-# loaded into the same module.
-_loaded_parameters: Dict[int, 'weakref.ref[Tensor]'] = {}
-_loaded_keys: 'weakref.WeakKeyDictionary[nn.Module, Set[str]]' = (
+
+@dataclass
+class Load:
+    """A state dict that was loaded into a module, as far as was seen.
+
+    Attributes:
+        names (list[str]): Its names.
+        used (int): How many tensors of the module it supplied.
+    """
+
+    names: List[str]
+    used: int = 0
+
+
+@dataclass
+class Recorded:
+    """What was loaded into a model since this package was imported.
+
+    Attributes:
+        names (set[str]): State-dict names of the tensors.
+        whole (set[str]): Paths of the modules that were given a state dict as
+            a whole, of which something fitted.
+        useless (list[tuple[str, int, str]]): Paths of those that nothing
+            fitted; how many tensors the state dict had; what would fit.
+    """
+
+    names: Set[str] = field(default_factory=set)
+    whole: Set[str] = field(default_factory=set)
+    useless: List[Tuple[str, int, str]] = field(default_factory=list)
+
+
+# Of each module that loading came by, what was loaded into it: keys, and
+# `id()` of the parameters.
+_keys: 'weakref.WeakKeyDictionary[nn.Module, Dict[str, int]]' = (
     weakref.WeakKeyDictionary()
 )
-_loaded_with: Dict[int, Set[str]] = {}
+# Of each module that loading began with, the last state dicts.
+_loads: 'weakref.WeakKeyDictionary[nn.Module, List[Load]]' = (
+    weakref.WeakKeyDictionary()
+)
+_MOST_LOADS = 8
+# An attribute of loaded parameters, the keys that were loaded with it: some
+# code hangs parameters into other modules (`revert_sync_batchnorm`). It goes
+# where a parameter goes, and no copy has it.
+_TOGETHER = '_mmpartinit_loaded_with'
 _MARK = 'records_loads'  # on what replaces torch's own
 _listeners: List[Callable[[nn.Module, Set[str]], None]] = []
 
@@ -72,49 +109,71 @@ def record_loads(model: nn.Module) -> Iterator[Set[str]]:
         _listeners.remove(note)
 
 
-def recorded(tree: ModelTree) -> Set[str]:
-    """Names, as :func:`record_loads` gives them, of what was loaded into a
-    model since this package was imported.
-    """
-    return {entry.path for entry in tree.entries if _is_loaded(entry)}
+def recorded(tree: ModelTree) -> Recorded:
+    """What was loaded into a model since this package was imported."""
+    found = Recorded({e.path for e in tree.entries if _is_loaded(e)})
+    for node in tree.nodes:
+        loads = isinstance(node, Module) and _loads.get(node.value)
+        if loads and any(load.used for load in loads):
+            found.whole.add(node.path)
+        elif loads and loads[-1].names:
+            names = loads[-1].names
+            fits = _what_fits(tree, node.path, names)
+            found.useless.append((node.path, len(names), fits))
+    return found
 
 
-def _is_loaded(entry: Entry) -> bool:
-    tensor, owner = original(entry.value), entry.owner
-    if isinstance(tensor, nn.Parameter):
-        if _is_known(tensor):
-            return True
-        if not is_made_anew(tensor):
-            return False
-    return entry.key in _loaded_keys.get(owner, ()) or any(
-        entry.key in _loaded_with.get(id(parameter), ())
-        for parameter in owner._parameters.values()
-        if _is_known(parameter)
+def _what_fits(tree: ModelTree, path: str, names: List[str]) -> str:
+    """What to do with a state dict of which no name is that of a module."""
+    start = path + '.' if path else ''
+    paths = [e.path for e in tree.entries if e.path.startswith(start)]
+    there = [name[len(start) :] for name in paths]
+    for heads, said in (
+        (_heads(names, set(there)), "with prefix='{0}.' {1} would"),
+        (_heads(there, set(names)), f'{{1}} would fit {start}{{0}}'),
+    ):
+        if heads:
+            # Of several that fit as well, the least deep.
+            head = min(heads, key=lambda name: (-heads[name], name.count('.')))
+            return said.format(head, heads[head])
+    return 'its names are others'
+
+
+def _heads(longer: List[str], shorter: Set[str]) -> Counter:
+    """What stands before names of the one side in those of the other."""
+    return Counter(
+        name[:place]
+        for name in longer
+        for place, letter in enumerate(name)
+        if letter == '.' and name[place + 1 :] in shorter
     )
 
 
-def _is_known(tensor: Any) -> bool:
-    known = _loaded_parameters.get(id(tensor))
-    return known is not None and known() is tensor
+def _is_loaded(entry: Entry) -> bool:
+    tensor, keys = original(entry.value), _keys.get(entry.owner)
+    if isinstance(tensor, nn.Parameter) and not is_made_anew(tensor):
+        is_same = (keys or {}).get(entry.key) == id(tensor)
+        return is_same or hasattr(tensor, _TOGETHER)
+    if keys is not None:
+        return entry.key in keys
+    return any(
+        entry.key in getattr(parameter, _TOGETHER, ())
+        for parameter in entry.owner._parameters.values()
+    )
 
 
-def _note(module: nn.Module, keys: Set[str]) -> None:
-    _loaded_keys.setdefault(module, set()).update(keys)
+def _note(module: nn.Module, keys: Set[str], load: Optional[Load]) -> None:
+    parameters = dict(module._parameters.items())
     for key in keys:
-        parameter = module._parameters.get(key)
+        parameter = parameters.get(key)
+        _keys[module][key] = id(parameter)
         if parameter is not None:
-            number = id(parameter)
-            _loaded_parameters[number] = weakref.ref(
-                parameter, partial(_forget, number)
-            )
-            _loaded_with.setdefault(number, set()).update(keys)
+            before = getattr(parameter, _TOGETHER, ())
+            setattr(parameter, _TOGETHER, tuple({*before, *keys}))
+    if load is not None:
+        load.used += len(keys)
     for listener in _listeners:
         listener(module, keys)
-
-
-def _forget(number: int, _: Any) -> None:
-    _loaded_parameters.pop(number, None)
-    _loaded_with.pop(number, None)
 
 
 def _recording(original: Callable[..., None]) -> Callable[..., None]:
@@ -124,6 +183,7 @@ def _recording(original: Callable[..., None]) -> Callable[..., None]:
     public hooks see neither the keys nor the shapes, and have to be attached
     to modules, which `EMAHook` and others copy.
     """
+    current: Optional[Load] = None
 
     def _load_from_state_dict(
         self: nn.Module,
@@ -132,22 +192,33 @@ def _recording(original: Callable[..., None]) -> Callable[..., None]:
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        before = {**self._parameters, **self._buffers}
+        nonlocal current
+        if not prefix:
+            current = Load(list(state_dict))
+            loads = _loads.setdefault(unwrap(self), [])
+            loads[:] = [*loads[1 - _MOST_LOADS :], current]
+        before = _tensors(self)
+        if before:
+            _keys.setdefault(self, {})
         original(self, state_dict, prefix, *args, **kwargs)
-        if not before:
-            return
         keys = {
             key
-            for key, tensor in {**self._parameters, **self._buffers}.items()
+            for key, tensor in _tensors(self).items()
             if _fits(tensor, state_dict.get(prefix + key))
             # Batch norm fills in its own counter where a checkpoint lacks it.
             and state_dict[prefix + key] is not before.get(key)
         }
         if keys:
-            _note(self, keys)
+            _note(self, keys, current)
 
     setattr(_load_from_state_dict, _MARK, True)
     return _load_from_state_dict
+
+
+def _tensors(module: nn.Module) -> Dict[str, Any]:
+    # What a ScriptModule has in their place are no dicts.
+    kinds = (module._parameters, module._buffers)
+    return {key: value for kind in kinds for key, value in kind.items()}
 
 
 def _fits(tensor: Any, value: Any) -> bool:

@@ -60,6 +60,14 @@ def draw_report(records: Sequence[TensorRecord]) -> 'Figure':
     """Draw the tensors of a report, into a figure of a column's width; apart
     from pyplot, so that nothing has to be closed.
     """
+    from matplotlib import rc_context
+
+    # LaTeX, where somebody's settings ask for it, may not be there.
+    with rc_context({'text.usetex': False}):
+        return _draw(records)
+
+
+def _draw(records: Sequence[TensorRecord]) -> 'Figure':
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -193,7 +201,9 @@ def _draw_shares(axes: 'Axes', parts: List[Part]) -> None:
             fontsize=5.5,
             color='0.35',
         )
-    axes.set_yticks(rows, [_shortened(part.label) for part in parts])
+    labels = [_shortened(part.label) for part in parts]
+    # A name may hold what is mathematics elsewhere.
+    axes.set_yticks(rows, labels, parse_math=False)
     axes.set_xlim(0, 100)
     axes.set_xticks([0, 100], ['0', '100 %'])
     axes.set_xlabel('tensors', fontsize=6.5)

@@ -1,6 +1,7 @@
 """The report: what was done to a model's weights, and how to show it."""
 
 import json
+import os
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Dict, List, Optional
 
@@ -55,13 +56,16 @@ class InitReport:
         return dict(version=FORMAT_VERSION, **asdict(self))
 
     def save(self, path: str) -> None:
-        """Write the report as JSON.
+        """Write the report as JSON, the whole file or none.
 
         Args:
             path (str): File to write; its folder must exist.
         """
-        with open(path, 'w', encoding='utf-8') as file:
-            json.dump(self.to_dict(), file, indent=1, ensure_ascii=False)
+        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
+        part = f'{path}.part'
+        with open(part, 'w', encoding='utf-8') as file:
+            file.write(text)
+        os.replace(part, path)
 
     @classmethod
     def load(cls, path: str) -> 'InitReport':

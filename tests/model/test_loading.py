@@ -216,7 +216,7 @@ def test_copies_made_meanwhile_carry_nothing():
 
 
 def loaded_names(model):
-    return recorded(ModelTree(model))
+    return recorded(ModelTree(model)).names
 
 
 def test_what_was_loaded_is_known_from_the_import_on():
@@ -274,15 +274,93 @@ def test_a_new_tensor_is_not_taken_for_one_that_is_gone():
 def test_records_are_gone_with_what_they_are_about():
     def count():
         gc.collect()
-        kept = loading._loaded_parameters, loading._loaded_with
-        return [*map(len, kept), len(loading._loaded_keys)]
+        return len(loading._keys), len(loading._loads)
 
     before = count()
     model = ToyModel()
-    model.load_state_dict(model.state_dict())
+    for _ in range(20):
+        model.load_state_dict(model.state_dict())
     assert all(now > then for now, then in zip(count(), before))
+    assert len(loading._loads[model]) <= loading._MOST_LOADS
     del model
     assert count() == before
+
+
+def test_norms_that_share_weights_do_not_share_statistics():
+    model = nn.ModuleDict({'a': nn.BatchNorm1d(3), 'b': nn.BatchNorm1d(3)})
+    model['b'].weight, model['b'].bias = model['a'].weight, model['a'].bias
+    state = {k: v for k, v in model.state_dict().items() if k[0] == 'a'}
+    model.load_state_dict(state, strict=False)
+    loaded = loaded_names(model)
+    assert loaded - filled_in(loaded, state) == {
+        *state,
+        'b.weight',
+        'b.bias',
+    }
+
+
+@since_torch('2.1')  # where parameters can be swapped
+def test_loaded_parameters_can_be_swapped():
+    """As subclasses of tensors and FSDP2 do: nobody refers to them."""
+    layer = nn.Linear(2, 2)
+    layer.load_state_dict(layer.state_dict())
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        layer.double()
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+    assert layer.weight.dtype == torch.float64
+    assert loaded_names(layer) == {'weight', 'bias'}
+
+
+@pytest.mark.parametrize('inside', [False, True])
+def test_a_script_module_loads_and_keeps_what_it_loaded(inside):
+    script = torch.jit.script(nn.Sequential(nn.Linear(2, 2)))
+    model = nn.ModuleDict({'net': script}) if inside else script
+    state = {k: torch.ones_like(v) for k, v in model.state_dict().items()}
+    model.load_state_dict(state)
+    assert loaded_names(model) == set(state)
+    rule = dict(path='**', init_cfg=dict(type='Constant', val=2.0))
+    report = init_modules(model, [rule], loaded={next(iter(state))})
+    values = [value.unique().tolist() for value in model.state_dict().values()]
+    assert values == [[1.0], [0.0]]
+    assert len(report.rules[0].wrote) == 1
+
+
+def whole_and_useless(model):
+    found = recorded(ModelTree(model))
+    return found.whole, found.useless
+
+
+def test_where_a_checkpoint_was_loaded_as_a_whole():
+    model = ToyModel()
+    assert whole_and_useless(model) == (set(), [])
+    model.head.load_state_dict(model.head.state_dict())
+    assert whole_and_useless(model) == ({'head'}, [])
+    state = {f'module.{k}': v for k, v in model.state_dict().items()}
+    nn.DataParallel(model).load_state_dict(state)
+    assert whole_and_useless(model) == ({'', 'head'}, [])
+
+
+@pytest.mark.parametrize(
+    'path, change, words',
+    [
+        ('head', 'model.head.', "with prefix='model.head.' 2 would"),
+        ('', '-head.', '2 would fit head'),
+        ('head', 'x', 'its names are others'),
+    ],
+)
+def test_a_checkpoint_of_which_nothing_fits(path, change, words):
+    model = ToyModel()
+    state = model.head.state_dict()
+    if not change.startswith('-'):
+        state = {change + key: value for key, value in state.items()}
+    module = model.get_submodule(path)
+    module.load_state_dict(state, strict=False)
+    assert whole_and_useless(model) == (set(), [(path, 2, words)])
+    model.load_state_dict(model.state_dict())  # then something fits
+    whole, _ = whole_and_useless(model)
+    assert whole == {''}
 
 
 def test_no_model_is_kept_alive():

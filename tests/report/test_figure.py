@@ -1,10 +1,13 @@
 """The figure of a report."""
 
+import pathlib
 import subprocess
 import sys
 
+import matplotlib
 import numpy as np
 import pytest
+import torch
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization import BaseVisBackend
 from PIL import Image
@@ -222,3 +225,55 @@ def test_importing_the_package_imports_no_matplotlib():
         [sys.executable, '-c', program], capture_output=True, text=True
     )
     assert done.stdout.splitlines()[-1] == 'not imported', done.stderr
+
+
+@VISBACKENDS.register_module()
+class TakesNoImages(BaseVisBackend):
+    """As MLflow's, whose images need a name with an ending."""
+
+    def _init_env(self):
+        pass
+
+    @property
+    def experiment(self):
+        return None
+
+    def add_image(self, *args, **kwargs):
+        raise ValueError('unknown file extension')
+
+
+@pytest.mark.parametrize('what', ['backend', 'folder', 'name'])
+def test_what_cannot_be_shown_stops_no_training(work_dir, what, monkeypatch):
+    changes = {}
+    if what == 'backend':
+        backends = [dict(type='TakesNoImages')]
+        changes = dict(
+            visualizer=dict(type='Visualizer', vis_backends=backends)
+        )
+    runner = build_runner(work_dir, custom_hooks=hooks(SE_ZERO), **changes)
+    if what == 'folder':
+        runner._log_dir = str(work_dir / 'gone')
+    if what == 'name':
+        monkeypatch.setitem(matplotlib.rcParams, 'text.usetex', True)
+        runner.model.head.add_module('p$q^$r_{', torch.nn.Linear(2, 2))
+    said = []
+    monkeypatch.setattr(runner.logger, 'warning', said.append)
+    runner.train()
+    assert runner.iter == 4
+    told = [text for text in said if 'Training goes on' in text]
+    assert len(told) == (what != 'name')
+    path = work_dir / 'gone' if what == 'folder' else runner.log_dir
+    files = [p for p in pathlib.Path(path).glob('init_report*')]
+    assert len(files) == (0 if what == 'folder' else 2)
+
+
+def test_a_report_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / 'init_report.json'
+    report = InitReport(0, [record('a.weight')], [])
+    report.save(str(path))
+    text = path.read_text()
+    report.tensors[0].mean = {1, 2}  # nothing that JSON has
+    with pytest.raises(TypeError):
+        report.save(str(path))
+    assert path.read_text() == text
+    assert [p.name for p in tmp_path.iterdir()] == ['init_report.json']

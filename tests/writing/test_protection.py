@@ -220,17 +220,22 @@ def test_private_memory_is_of_one_match_only():
     model = nn.Sequential(*[nn.Linear(256, 256) for _ in range(8)])
     size = 256 * 256 * 4
 
-    def bytes_held():
+    def tensors():
         gc.collect()
         found = [t for t in gc.get_objects() if isinstance(t, torch.Tensor)]
-        sizes = {t.data_ptr(): t.numel() * t.element_size() for t in found}
-        return sum(sizes.values())
+        return {id(t): t for t in found}
 
     def measure(module):
-        held.append(bytes_held() - before)
+        sizes = {
+            t.data_ptr(): t.numel() * t.element_size()
+            for number, t in tensors().items()
+            if number not in before and t.data_ptr() not in homes
+        }
+        held.append(sum(sizes.values()))
         module.bias.data.fill_(1)
 
-    before, held = bytes_held(), []
+    before, held = tensors(), []  # kept, so that no number is given again
+    homes = {parameter.data_ptr() for parameter in model.parameters()}
     rule = dict(path='*', init_cfg=dict(type='Apply', fn=measure))
     for loaded in (set(), {f'{i}.weight' for i in range(8)}):
         init_modules(model, [rule], loaded=loaded)
