@@ -1,22 +1,20 @@
 """The hook: when to plan and apply in a Runner's life.
 
-The only room that knows a Runner. What a rule means is in ``plan.py``.
+The only file that knows a Runner. What a rule means is in ``plan.py``.
 """
 
-import os.path as osp
 from dataclasses import replace
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Union
 
-from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import Tensor
 
 from .errors import RuleError
 from .plan import run_rules
-from .report.figure import as_image, draw_report, save_image
+from .report.publish import publish
 from .report.report import InitReport
-from .rules.rule import one_seed, parse_rules
+from .rules.rule import checked_loaded, one_seed, parse_rules
 
 
 @HOOKS.register_module()
@@ -37,6 +35,8 @@ class CustomModuleInitHook(Hook):
         report (bool): Whether ``init_report.json`` and ``init_report.png`` go
             to the run's log folder, and the figure to the runner's visualizer.
             Defaults to True.
+        loaded (str | list[str]): What is loaded without being seen to be:
+            names of the state dict, or paths as in rules. Defaults to ().
 
     Attributes:
         report (InitReport, optional): What was done; None before that.
@@ -62,6 +62,7 @@ class CustomModuleInitHook(Hook):
         modules: Sequence[Dict[str, Any]],
         seed: Optional[int] = None,
         report: bool = True,
+        loaded: Union[str, Sequence[str]] = (),
     ) -> None:
         if seed is not None and (
             isinstance(seed, bool) or not isinstance(seed, int)
@@ -74,6 +75,7 @@ class CustomModuleInitHook(Hook):
                 'hook', f'`report` must be True or False, not {report!r}'
             )
         self.rules = parse_rules(modules)
+        self.loaded = checked_loaded(loaded)
         self.seed = seed
         self.write_report = report
         self.report: Optional[InitReport] = None
@@ -90,32 +92,15 @@ class CustomModuleInitHook(Hook):
             runner.model,
             [replace(rule, index=i) for i, rule in enumerate(rules)],
             runner.seed if seed is None else seed,
+            [entry for hook in hooks for entry in hook.loaded],
             optimized=_optimized(runner),
         )
         for hook in hooks:
             hook.report = report
-        _tell(runner, report, any(hook.write_report for hook in hooks))
-
-
-@master_only
-def _tell(runner: Any, report: InitReport, write: bool) -> None:
-    runner.logger.info(f'Where the weights come from:\n{report}')
-    if not write:
-        return
-    path = osp.join(runner.log_dir, 'init_report')
-    try:
-        report.save(f'{path}.json')
-        runner.logger.info(f'The origin of each tensor: {path}.json')
-        image = as_image(draw_report(report.tensors))
-        save_image(image, f'{path}.png')
-        runner.logger.info(f'As a figure: {path}.png')
-        runner.visualizer.add_image('init_report', image, step=0)
-    except Exception as error:
-        # A full disk, a backend that takes no images: the weights are right.
-        runner.logger.warning(
-            'Training goes on, but of the report of its start not all was '
-            f'written or shown: {type(error).__name__}: {error}'
-        )
+        runner.logger.info(f'Where the weights come from:\n{report}')
+        if any(hook.write_report for hook in hooks):
+            folder, logger = runner.log_dir, runner.logger
+            publish(report, folder, logger, runner.visualizer)
 
 
 def _optimized(runner: Any) -> List[Tensor]:

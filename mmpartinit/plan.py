@@ -15,6 +15,7 @@ from typing import (
     Optional,
     Sequence,
     Set,
+    Union,
 )
 
 import torch.nn as nn
@@ -28,8 +29,8 @@ from .model.whole import WholeModel
 from .processes.ranks import check_alike, on_all_ranks, share
 from .report.describe import add_scales, rule_records, shape_of, tensor_records
 from .report.report import InitReport
-from .rules.matching import Match, match_rules
-from .rules.rule import Rule, parse_rules
+from .rules.matching import Match, loaded_names, match_rules
+from .rules.rule import Rule, checked_loaded, parse_rules
 from .writing.apply import write_matches
 from .writing.log import WriteLog
 
@@ -156,22 +157,35 @@ class InitPlan:
 def make_plan(
     whole: WholeModel,
     rules: Sequence[Rule],
-    loaded: Recorded,
+    known: Recorded,
+    said: Collection[str] = (),
     files: bool = True,
 ) -> InitPlan:
-    """Work out what the rules would write, and all that is wrong with them;
-    with ``files``, also that checkpoints that they name are missing.
+    """Work out what the rules would write, and all that is wrong with them.
+
+    Args:
+        whole (WholeModel): The model.
+        rules (Sequence[Rule]): The rules.
+        known (Recorded): What was seen to be loaded.
+        said (Collection[str]): What else is, names or paths.
+        files (bool): Whether checkpoints that rules name have to be there.
     """
     wrong = Collector()
     tree, shards = whole.tree, whole.shards
     with whole.bare():
-        kept = tree.with_sharing(loaded.names)
+        names = set(known.names)
+        strange: List[str] = []
+        with wrong.gather():
+            more, strange = loaded_names(tree, said)
+            names |= more
+        kept = tree.with_sharing(names)
         matches = match_rules(tree, rules, kept, wrong)
         by_rule: Dict[Rule, List[Match]] = {rule: [] for rule in rules}
         for match in matches:
             by_rule[match.rule].append(match)
-        findings = find.nothing_loaded(loaded.useless)
-        findings += find.uncovered(tree, matches, kept, loaded.whole)
+        findings = find.nothing_loaded(known.useless)
+        findings += find.unknown_loaded(strange)
+        findings += find.uncovered(tree, matches, kept, known.whole)
         for rule, members in by_rule.items():
             with wrong.gather(rule):
                 check_matches(rule, members, files)
@@ -191,16 +205,16 @@ def plan_init(
     model: nn.Module,
     modules: Sequence[Dict[str, Any]],
     *,
-    loaded: Collection[str] = (),
+    loaded: Union[str, Collection[str]] = (),
 ) -> InitPlan:
     """Work out what the rules would write to a model, without writing.
 
     Args:
         model (nn.Module): The model, wrapped or not.
         modules (list[dict]): The rules, as the hook's ``modules``.
-        loaded (Collection[str]): State-dict names of the tensors that a
-            checkpoint supplied, as ``record_loads`` gives them; names that
-            the model does not have are no matter. Defaults to none.
+        loaded (str | Collection[str]): What a checkpoint supplied:
+            state-dict names, as ``record_loads`` gives them, or paths as in
+            rules, of all that is below. Defaults to none.
 
     Returns:
         InitPlan: What each rule would write and keep.
@@ -209,8 +223,8 @@ def plan_init(
         RuleError: With everything that is wrong with the rules, by themselves
             or on this model.
     """
-    known = Recorded(set(loaded))
-    plan = make_plan(WholeModel(model), parse_rules(modules), known)
+    rules, said = parse_rules(modules), checked_loaded(loaded)
+    plan = make_plan(WholeModel(model), rules, Recorded(), said)
     plan.check()
     return plan
 
@@ -219,7 +233,7 @@ def init_modules(
     model: nn.Module,
     modules: Sequence[Dict[str, Any]],
     *,
-    loaded: Collection[str] = (),
+    loaded: Union[str, Collection[str]] = (),
     seed: int = 0,
 ) -> InitReport:
     """Initialize parts of a model by rules, under any trainer.
@@ -231,9 +245,10 @@ def init_modules(
     Args:
         model (nn.Module): The model, its pretrained weights loaded.
         modules (list[dict]): The rules, as the hook's ``modules``.
-        loaded (Collection[str]): State-dict names of the tensors that a
-            checkpoint supplied, as ``record_loads`` gives them. The rules
-            leave these alone. Defaults to none.
+        loaded (str | Collection[str]): What a checkpoint supplied:
+            state-dict names, as ``record_loads`` gives them, or paths as in
+            rules, of all that is below. The rules leave that alone. Defaults
+            to none.
         seed (int): Seed of the run. Defaults to 0.
 
     Returns:
@@ -251,27 +266,26 @@ def init_modules(
         {'checkpoint': 0, 'rule': 2, 'model': 2}
     """
     with on_all_ranks():
-        rules = parse_rules(modules)
-    return run_rules(model, rules, seed, loaded)
+        rules, said = parse_rules(modules), checked_loaded(loaded)
+    return run_rules(model, rules, seed, said, record=False)
 
 
 def run_rules(
     model: nn.Module,
     rules: Sequence[Rule],
     seed: int,
-    loaded: Optional[Collection[str]] = None,
+    said: Collection[str],
+    record: bool = True,
     optimized: Optional[Iterable[Tensor]] = None,
 ) -> InitReport:
     """Plan and apply, on all ranks together: rank 0's names of loaded tensors
-    count (what was recorded, where none are given), and its seed.
+    count (what is said, and with ``record`` what was recorded), and its seed.
     """
     with on_all_ranks():
         whole = WholeModel(model)
-        known = Recorded(set(loaded or ()))
-        if loaded is None:
-            known = recorded(whole.tree)
-    known, seed = share((known, seed))
+        known = recorded(whole.tree) if record else Recorded()
+    known, said, seed = share((known, said, seed))
     with on_all_ranks():
-        plan = make_plan(whole, rules, known)
+        plan = make_plan(whole, rules, known, said)
         plan.check()
     return plan.apply(seed, optimized)

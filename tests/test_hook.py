@@ -374,3 +374,65 @@ def test_ema_averages_start_from_the_initialised_values(work_dir):
     ((weights, average),) = averages
     for name, value in weights.items():
         assert same(average[name], value), name
+
+
+# --- what is loaded
+
+
+def test_what_no_load_shows_can_be_said_to_be_loaded(work_dir):
+    """By one of several hooks, for the rules of all."""
+    everything = dict(path='head', init_cfg=dict(type='Constant', val=9.0))
+    kind = 'CustomModuleInitHook'
+    runner = build_runner(
+        work_dir,
+        custom_hooks=[
+            dict(type=kind, modules=[everything]),
+            dict(type=kind, modules=[], loaded=['head.weig*', 'fc']),
+            dict(type='Witness'),
+        ],
+    )
+    before = snapshot(runner.model)
+    runner.train()
+    start = start_of(runner)
+    assert same(start['head.weight'], before['head.weight'])
+    assert start['head.bias'].eq(0).all()
+    (found,) = [f for f in report_of(runner).findings if 'loaded' in f.code]
+    assert (found.code, found.names) == ('unknown-loaded', ['fc'])
+
+
+def test_new_parts_beside_a_whole_model_that_was_loaded_are_named(
+    work_dir, tmp_path
+):
+    """A second branch and a head of another class count are not in it."""
+    state = pretrained(tmp_path / 'weights.pth')
+    state['head.weight'], state['head.bias'] = torch.ones(5, 8), torch.ones(5)
+    torch.save(state, tmp_path / 'other.pth')
+    for name, head in (('weights', False), ('other', True)):
+        runner = build_runner(
+            work_dir / name,
+            custom_hooks=hooks(SE_ZERO),
+            load_from=str(tmp_path / f'{name}.pth'),
+        )
+        runner.train()
+        (found,) = [
+            f for f in report_of(runner).findings if f.code == 'uncovered'
+        ]
+        assert 'neck.adapter.up.weight' in found.names
+        assert ('head.weight' in found.names) is head
+
+
+def test_a_checkpoint_of_which_nothing_fits_is_a_warning(work_dir, tmp_path):
+    state = {f'net.{k}': v for k, v in pretrained(tmp_path / 'w.pth').items()}
+    torch.save(state, tmp_path / 'other.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'other.pth'))
+    runner = build_runner(
+        work_dir,
+        model=dict(type='ToyModel', init_cfg=init_cfg),
+        custom_hooks=hooks(SE_ZERO),
+    )
+    runner.train()
+    (found,) = [
+        f for f in report_of(runner).findings if f.code == 'nothing-loaded'
+    ]
+    assert found.level == 'warning'
+    assert f"with prefix='net.' {len(state)} would" in found.message

@@ -16,6 +16,7 @@ from mmpartinit import RuleError, init_modules, module_seed, plan_init
 
 NORMAL = dict(type='Normal', layer='Linear')
 SE = 'backbone.layer1.0.se'
+UP = ('neck.adapter.up.weight', 'neck.adapter.up.bias')
 
 
 def changed(model, before):
@@ -448,3 +449,44 @@ def test_a_checkpoint_without_a_matching_key_is_an_error(tmp_path):
     model = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
     with pytest.raises(RuleError, match='Pretrained.*initialises nothing'):
         init_modules(model, [dict(path='0', init_cfg=cfg)])
+
+
+# --- what is said to be loaded
+
+
+@pytest.mark.parametrize(
+    'loaded, kept',
+    [
+        ('head.weight', {'head.weight'}),
+        ('head', {'head.weight', 'head.bias'}),
+        (['head.b*', 'neck.**.up'], {'head.bias', *UP}),
+        ((name for name in ['neck']), None),
+        ({'backbone.layer1.0.bn.running_mean'}, None),
+        ([], set()),
+    ],
+)
+def test_what_is_said_to_be_loaded_is_kept(loaded, kept):
+    model = ToyModel()
+    before = snapshot(model)
+    rule = dict(path='**', init_cfg=dict(type='Constant', val=9.0, bias=9.0))
+    if kept is None and not isinstance(loaded, set):
+        with pytest.raises(RuleError, match='must be a str or a list of str'):
+            init_modules(model, [rule], loaded=loaded)
+        return
+    kept = loaded if kept is None else kept
+    report = init_modules(model, [rule], loaded=loaded)
+    assert set(report.rules[0].kept) == set(kept)
+    assert not changed(model, before) & set(kept)
+
+
+def test_what_is_said_to_be_loaded_has_to_be_there():
+    rule = dict(path='head', init_cfg=dict(type='Normal'))
+    model = ToyModel()
+    with pytest.raises(RuleError) as info:
+        plan_init(model, [rule], loaded={'module.head.weight', 'a b{'})
+    (found,) = info.value.findings
+    assert found.code == 'loaded' and 'module.head.weight' in found.message
+    plan = plan_init(model, [rule], loaded=['head.weight', 'fc.weight'])
+    (found,) = [f for f in plan.findings if f.code == 'unknown-loaded']
+    assert (found.level, found.names) == ('warning', ['fc.weight'])
+    assert plan.loaded == {'head.weight'}

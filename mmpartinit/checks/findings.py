@@ -50,6 +50,15 @@ def nothing_loaded(useless: Iterable[Tuple[str, int, str]]) -> List[Finding]:
     ]
 
 
+def unknown_loaded(names: List[str]) -> List[Finding]:
+    """Entries of ``loaded`` that fit nothing in the model."""
+    text = (
+        f'{len(names)} entries of `loaded` name nothing of the model, and '
+        'protect nothing'
+    )
+    return _found('warning', 'unknown-loaded', text, names)
+
+
 def uncovered(
     tree: ModelTree,
     matches: Iterable[Match],

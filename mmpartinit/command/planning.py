@@ -1,8 +1,9 @@
 """The plan of a config: of all its hooks together, on its model."""
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from ..errors import Collector, Finding, RuleError
+from ..hook import CustomModuleInitHook
 from ..plan import make_plan
 from ..report.report import InitReport
 from ..rules.rule import Rule, one_seed, read_rules
@@ -17,8 +18,8 @@ def plan_config(seen: Look, weights: bool = True) -> InitReport:
     rules of several hooks are numbered through.
     """
     wrong = Collector()
-    rules = config_rules(seen, wrong)
-    plan = make_plan(seen.whole, rules, seen.loaded, files=weights)
+    rules, said = config_rules(seen, wrong)
+    plan = make_plan(seen.whole, rules, seen.loaded, said, weights)
     plan.findings[:0] = wrong.findings
     report = plan.preview()
     report.seed = _seed(seen)
@@ -26,13 +27,13 @@ def plan_config(seen: Look, weights: bool = True) -> InitReport:
     return report
 
 
-def config_rules(seen: Look, wrong: Collector) -> List[Rule]:
-    """The rules of a config's hooks that can be read; what is wrong with the
-    hooks and with the other rules is gathered.
+def config_rules(seen: Look, wrong: Collector) -> Tuple[List[Rule], List[str]]:
+    """The rules of a config's hooks that can be read, and what they say to be
+    loaded; what is wrong with the hooks and with other rules is gathered.
     """
     rules: List[Rule] = []
     first = 0
-    seeds: List[Optional[int]] = []
+    hooks: List[CustomModuleInitHook] = []
     for hook in seen.hooks:
         arguments = {k: v for k, v in hook.items() if k != 'priority'}
         kind, modules = arguments.pop('type'), arguments.pop('modules', None)
@@ -40,12 +41,12 @@ def config_rules(seen: Look, wrong: Collector) -> List[Rule]:
         first += len(modules) if isinstance(modules, (list, tuple)) else 0
         with wrong.gather(where='the hook cannot be built'):
             try:
-                seeds.append(kind(modules=[], **arguments).seed)
+                hooks.append(kind(modules=[], **arguments))
             except TypeError as error:
                 raise RuleError.of('hook', str(error)) from error
     with wrong.gather():
-        one_seed(seeds)
-    return rules
+        one_seed(hook.seed for hook in hooks)
+    return rules, [entry for hook in hooks for entry in hook.loaded]
 
 
 def _seed(seen: Look) -> Optional[int]:

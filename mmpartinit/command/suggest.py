@@ -58,7 +58,8 @@ class Suggester:
 
     def __init__(self, seen: Look) -> None:
         self.seen = seen
-        self.rules: List[Rule] = config_rules(seen, Collector())
+        self.rules: List[Rule]
+        self.rules, self.said = config_rules(seen, Collector())
         plan = self._plan(self.rules)
         self.tree: ModelTree = seen.whole.tree
         self.selector = Selector(self.tree)
@@ -81,7 +82,8 @@ class Suggester:
         return found
 
     def _plan(self, rules: List[Rule]) -> InitPlan:
-        return make_plan(self.seen.whole, rules, self.seen.loaded, files=False)
+        seen = self.seen
+        return make_plan(seen.whole, rules, seen.loaded, self.said, False)
 
     def _groups(self) -> List[List[Node]]:
         """New modules and bare parameters, those that are alike together."""
@@ -200,7 +202,7 @@ class Suggester:
             report = init_modules(
                 self.seen.model,
                 [dict(path=path, init_cfg=init_cfg)],
-                loaded=self.seen.loaded.names,
+                loaded={*self.seen.loaded.names, *self.said},
             )
         except RuleError:
             return set()

@@ -2,13 +2,23 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Collection, Dict, List, Optional, Sequence, Set, Union
+from typing import (
+    Collection,
+    Dict,
+    List,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 import torch.nn as nn
 
-from ..errors import Collector, RuleError
+from ..errors import Collector, RuleError, nearest, some
 from ..model.tree import Entry, ModelTree
 from .init_cfg import InitItem
+from .patterns import parse_pattern
 from .rule import Rule
 from .selection import Selector
 
@@ -97,6 +107,38 @@ class Match:
             return new
         written = map(self.known_writes, self.rule.init_cfg)
         return new.intersection(set().union(*written))
+
+
+def loaded_names(
+    tree: ModelTree, said: Collection[str]
+) -> Tuple[Set[str], List[str]]:
+    """What a user knows to be loaded: state-dict names, or paths as in rules.
+
+    Gives the names of the tensors, and the entries that fit nothing.
+
+    Raises:
+        RuleError: If there are entries, and none of them fits.
+    """
+    found = {entry.path for entry in tree.entries}.intersection(said)
+    selector = Selector(tree)
+    strange: List[str] = []
+    for path in sorted(set(said) - found):
+        try:
+            nodes = selector.select(parse_pattern(path))
+        except RuleError:
+            nodes = []  # a name in a file may hold any letters
+        found.update(e.path for node in nodes for e in node.tensors())
+        strange += [] if nodes else [path]
+    if strange and not found:
+        name = strange[0]
+        near = nearest(name, list(tree.index)) or ''
+        raise RuleError.of(
+            'loaded',
+            f'`loaded` names nothing of the model: {some(strange, 3)}{near}; '
+            "write names of its state dict, without a wrapper's `module.`, or "
+            'paths as in rules',
+        )
+    return found, strange
 
 
 def match_rules(

@@ -6,7 +6,16 @@ here, for all rules in one error.
 
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    Iterable,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from ..errors import Collector, Finding, RuleError, nearest, short
 from .init_cfg import InitItem, as_tuple, parse_init_cfg
@@ -81,6 +90,20 @@ def read_rules(
         with wrong.gather(Rule(index, as_tuple(path) if path else ())):
             rules.append(_parse_rule(index, cfg))
     return rules
+
+
+def checked_loaded(loaded: Any) -> List[str]:
+    """The entries of ``loaded``, which may be written as a single one."""
+    entries = [loaded] if isinstance(loaded, str) else loaded
+    if not isinstance(entries, Collection) or not all(
+        isinstance(entry, str) for entry in entries
+    ):
+        raise RuleError.of(
+            'hook',
+            '`loaded` must be a str or a list of str, names of tensors or '
+            f'paths, not {short(loaded)}',
+        )
+    return list(entries)
 
 
 def one_seed(seeds: Iterable[Optional[int]]) -> Optional[int]:

@@ -19,6 +19,7 @@ from mmpartinit import init_modules, plan_init
 from mmpartinit.command.generalize import outermost_new, patterns_for, skeleton
 from mmpartinit.command.look import Look, look, read_config
 from mmpartinit.command.paste import as_code, suggest
+from mmpartinit.model.loading import Recorded
 from mmpartinit.model.tree import ModelTree
 from mmpartinit.rules.selection import Selector
 
@@ -43,6 +44,13 @@ def test_suggest_paste_plan_train(tmp_path, work_dir, command):
                 dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0),
                 dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
             ],
+        ),
+        # Nothing was loaded there, but into the whole model.
+        dict(
+            path='neck',
+            init_cfg=dict(
+                type='TruncNormal', layer='Linear', std=0.02, bias=0.0
+            ),
         ),
     ]
     # The last layer is named for those who want it to start at 0.
@@ -89,6 +97,7 @@ def test_rules_for_what_the_rules_of_the_config_leave(tmp_path):
         'backbone.gamma',
         'backbone.layer*.*.se.norm',
         'backbone.layer*.*.se.fc1',
+        'neck',
     ]
     hook['modules'] = [SE_ZERO, *suggested(answer)]
     plan = replanned(config, f'custom_hooks = [{hook}]')
@@ -371,7 +380,7 @@ def test_any_new_parts_of_a_detector_are_covered():
             for entry in node.tensors()
         }
         loaded = {entry.path for entry in tree.entries} - new
-        text = suggest(Look(cfg, whole, loaded, []))
+        text = suggest(Look(cfg, whole, Recorded(loaded), []))
         if text.startswith('# Nothing to suggest'):  # no tensor was chosen
             continue
         asked += 1

@@ -226,7 +226,9 @@ def test_the_example_has_every_finding_that_one_process_can_have(page):
     assert len(errors) > 10
     shown = set(re.findall(r'\[([a-z-]+)\]', page.blocks('text')[1]))
     plans = {'no-hook', 'several-hooks', 'no-weights', 'resume'}
-    assert shown == told.keys() - errors - plans - {'ranks-differed'}
+    # Of several processes, and of what was recorded.
+    others = {'ranks-differed', 'nothing-loaded'}
+    assert shown == told.keys() - errors - plans - others
 
 
 @pages('benchmarks')
