@@ -1,5 +1,6 @@
 """`mmpartinit show` on saved reports, once as a process."""
 
+import json
 import re
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from toy import SE_ZERO, build_runner, hooks, pretrained, report_of
 
 from mmpartinit import InitReport
-from mmpartinit.report.records import TensorRecord
+from mmpartinit.report import Finding, RuleRecord, TensorRecord
 
 RECORD = TensorRecord('weight', [8, 8], 'float32', 'checkpoint', None, 0, 1)
 
@@ -64,6 +65,27 @@ def test_what_is_no_report(text, sentence, tmp_path, command):
     if text is not None:
         (tmp_path / 'report.json').write_text(text)
     assert sentence in said(command('show', 'report.json', cwd=tmp_path))
+
+
+@pytest.mark.parametrize(
+    'where, key, value, words',
+    [
+        ('tensors', 'origin', 'elsewhere', "has origin 'elsewhere'"),
+        ('findings', 'level', 'fatal', "has level 'fatal'"),
+        ('findings', 'names', ['a', None], "finding 'kept' has names that"),
+        ('rules', 'matched', [1], 'rule 0 has names that are no strings'),
+    ],
+)
+def test_what_a_report_cannot_hold(
+    where, key, value, words, tmp_path, command
+):
+    rule = RuleRecord(0, ['a'], ['Normal()'])
+    finding = Finding('note', 'kept', 'It is kept.', ['a'])
+    data = InitReport(0, [RECORD], [rule], [finding]).to_dict()
+    data[where][0][key] = value
+    (tmp_path / 'report.json').write_text(json.dumps(data))
+    text = said(command('show', 'report.json', cwd=tmp_path))
+    assert 'no whole report' in text and words in text
 
 
 def test_a_figure_that_cannot_be_written(tmp_path, command):
