@@ -14,7 +14,12 @@ from .errors import RuleError
 from .plan import run_rules
 from .report.publish import publish
 from .report.report import InitReport
-from .rules.rule import checked_loaded, one_seed, parse_rules
+from .rules.rule import (
+    checked_loaded,
+    checked_seed,
+    one_seed,
+    parse_rules,
+)
 
 
 @HOOKS.register_module()
@@ -64,19 +69,13 @@ class CustomModuleInitHook(Hook):
         report: bool = True,
         loaded: Union[str, Sequence[str]] = (),
     ) -> None:
-        if seed is not None and (
-            isinstance(seed, bool) or not isinstance(seed, int)
-        ):
-            raise RuleError.of(
-                'hook', f'`seed` must be an int or None, not {seed!r}'
-            )
         if not isinstance(report, bool):
             raise RuleError.of(
                 'hook', f'`report` must be True or False, not {report!r}'
             )
         self.rules = parse_rules(modules)
         self.loaded = checked_loaded(loaded)
-        self.seed = seed
+        self.seed = None if seed is None else checked_seed(seed)
         self.write_report = report
         self.report: Optional[InitReport] = None
 

@@ -30,7 +30,7 @@ from .processes.ranks import check_alike, on_all_ranks, share
 from .report.describe import add_scales, rule_records, shape_of, tensor_records
 from .report.report import InitReport
 from .rules.matching import Match, loaded_names, match_rules
-from .rules.rule import Rule, checked_loaded, parse_rules
+from .rules.rule import Rule, checked_loaded, checked_seed, parse_rules
 from .writing.apply import write_matches
 from .writing.log import WriteLog
 
@@ -97,7 +97,11 @@ class InitPlan:
                 finite, if it replaced parameters instead of writing into
                 them, or if its initializer failed.
         """
-        self.check()
+        with on_all_ranks():
+            self.check()
+            seed = checked_seed(seed)
+            with self.whole.bare():
+                self._check_unchanged()
         check_alike(self._acts)
         with self.whole.bare():
             log = write_matches(self.matches, self.whole, seed)
@@ -109,6 +113,18 @@ class InitPlan:
         """Raise a RuleError with all that is wrong, if there is anything."""
         if self.errors:
             raise RuleError(self.errors)
+
+    def _check_unchanged(self) -> None:
+        """See to it that the model is the one that was planned for."""
+        for entry in self.whole.tree.entries:
+            there = (entry.owner._parameters, entry.owner._buffers)
+            if all(t.get(entry.key) is not entry.value for t in there):
+                raise RuleError.of(
+                    'model-changed',
+                    f'{entry.path} is another tensor than when it was planned '
+                    'what to write; plan again',
+                    [entry.path],
+                )
 
     def _report(
         self,
@@ -161,14 +177,9 @@ def make_plan(
     said: Collection[str] = (),
     files: bool = True,
 ) -> InitPlan:
-    """Work out what the rules would write, and all that is wrong with them.
-
-    Args:
-        whole (WholeModel): The model.
-        rules (Sequence[Rule]): The rules.
-        known (Recorded): What was seen to be loaded.
-        said (Collection[str]): What else is, names or paths.
-        files (bool): Whether checkpoints that rules name have to be there.
+    """Work out what the rules would write, and all that is wrong with them,
+    where something was seen to be loaded and more is said to be; with
+    ``files``, checkpoints that rules name have to be there.
     """
     wrong = Collector()
     tree, shards = whole.tree, whole.shards
@@ -267,6 +278,7 @@ def init_modules(
     """
     with on_all_ranks():
         rules, said = parse_rules(modules), checked_loaded(loaded)
+        seed = checked_seed(seed)
     return run_rules(model, rules, seed, said, record=False)
 
 

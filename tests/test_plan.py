@@ -490,3 +490,27 @@ def test_what_is_said_to_be_loaded_has_to_be_there():
     (found,) = [f for f in plan.findings if f.code == 'unknown-loaded']
     assert (found.level, found.names) == ('warning', ['fc.weight'])
     assert plan.loaded == {'head.weight'}
+
+
+@pytest.mark.parametrize('seed', [True, 3.0, None, '3'])
+def test_a_seed_is_an_int(seed):
+    with pytest.raises(RuleError, match='`seed` must be an int, not'):
+        init_modules(ToyModel(), [SE_ZERO], seed=seed)
+
+
+def test_integers_of_numpy_are_seeds(tmp_path):
+    models = [ToyModel(), ToyModel()]
+    rule = dict(path='head', init_cfg=dict(type='Normal'))
+    for model, seed in zip(models, (7, np.int64(7))):
+        report = init_modules(model, [rule], seed=seed)
+    assert same(*(model.head.weight for model in models))
+    report.save(str(tmp_path / 'report.json'))
+
+
+def test_a_plan_is_for_the_model_as_it_was():
+    model = ToyModel()
+    plan = plan_init(model, [dict(path='head', init_cfg=NORMAL)])
+    model.neck.adapter.up.weight = nn.Parameter(torch.ones(8, 2))
+    with pytest.raises(RuleError, match='neck.adapter.up.weight is another'):
+        plan.apply()
+    plan_init(model, [dict(path='head', init_cfg=NORMAL)]).apply()

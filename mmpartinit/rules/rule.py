@@ -6,6 +6,7 @@ here, for all rules in one error.
 
 import re
 from dataclasses import dataclass
+from numbers import Integral
 from typing import (
     Any,
     Collection,
@@ -104,6 +105,13 @@ def checked_loaded(loaded: Any) -> List[str]:
             f'paths, not {short(loaded)}',
         )
     return list(entries)
+
+
+def checked_seed(seed: Any) -> int:
+    """A seed, which may be an integer of NumPy's."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise RuleError.of('hook', f'`seed` must be an int, not {seed!r}')
+    return int(seed)
 
 
 def one_seed(seeds: Iterable[Optional[int]]) -> Optional[int]:
