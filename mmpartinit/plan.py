@@ -119,12 +119,8 @@ class InitPlan:
         for entry in self.whole.tree.entries:
             there = (entry.owner._parameters, entry.owner._buffers)
             if all(t.get(entry.key) is not entry.value for t in there):
-                raise RuleError.of(
-                    'model-changed',
-                    f'{entry.path} is another tensor than when it was planned '
-                    'what to write; plan again',
-                    [entry.path],
-                )
+                text = f'{entry.path} is another tensor than it was; plan anew'
+                raise RuleError.of('model-changed', text, [entry.path])
 
     def _report(
         self,

@@ -511,6 +511,8 @@ def test_a_plan_is_for_the_model_as_it_was():
     model = ToyModel()
     plan = plan_init(model, [dict(path='head', init_cfg=NORMAL)])
     model.neck.adapter.up.weight = nn.Parameter(torch.ones(8, 2))
-    with pytest.raises(RuleError, match='neck.adapter.up.weight is another'):
+    with pytest.raises(
+        RuleError, match='neck.adapter.up.weight is another tensor'
+    ):
         plan.apply()
     plan_init(model, [dict(path='head', init_cfg=NORMAL)]).apply()
