@@ -26,7 +26,8 @@ def tensor_records(
         (match.rule.index, name): source.path
         for match in log.matches
         if match.sources
-        for name, source in match.copies.items()
+        for copy, source in match.copies.items()
+        for name in log.tree.with_sharing([copy])
     }
     records = []
     for entry in log.tree.entries:

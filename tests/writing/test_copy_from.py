@@ -114,6 +114,15 @@ def test_tied_tensors_are_no_matter():
     assert model['b'].weight is model['a'].weight
 
 
+def test_the_source_is_told_under_each_name_of_a_tied_tensor():
+    model = nn.ModuleDict({key: nn.Linear(2, 2) for key in 'abc'})
+    model['b'].weight = model['a'].weight
+    report = init_modules(model, [dict(path='b', copy_from='c')])
+    sources = {tensor.name: tensor.source for tensor in report.tensors}
+    assert sources['a.weight'] == sources['b.weight'] == 'c.weight'
+    assert sources['a.bias'] is None
+
+
 def test_through_a_runner_after_loading(work_dir, tmp_path):
     state = pretrained(tmp_path / 'weights.pth')
     part = {k: v for k, v in state.items() if 'layer2' not in k}
