@@ -156,3 +156,5 @@ def statistics_of_samples(
 
 def _finite(value: float) -> Optional[float]:
     return value if math.isfinite(value) else None
+        # Numbers of eight bits cannot be put beside others.
+        reals = [v if v.element_size() > 1 else v.float() for v in reals]

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 import torch.nn as nn
+from stacks import since_torch
 from toy import SE_ZERO, ToyModel, build_runner, hooks, pretrained, report_of
 
 from mmpartinit import InitReport, init_modules, plan_init, record_loads
@@ -308,6 +309,19 @@ def test_scales_of_what_no_rule_wrote_come_from_a_sample():
     assert small.mean == pytest.approx(weight.mean().item(), rel=1e-6)
     assert small.std == pytest.approx(weight.std(unbiased=False).item())
     assert (new.mean, new.std) == (2.0, 0.0)
+
+
+@since_torch('2.1')
+def test_scales_of_eight_bit_numbers_beside_others():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    for layer, kind in ((0, 'float8_e4m3fn'), (1, 'float8_e5m2')):
+        eight = torch.full((2, 2), 2.0).to(getattr(torch, kind))
+        model[layer].weight = nn.Parameter(eight, requires_grad=False)
+    rule = dict(path='2', init_cfg=dict(type='Constant', val=1.0))
+    report = init_modules(model, [rule], loaded={'0.weight', '1.weight'})
+    scales = {tensor.name: tensor.mean for tensor in report.tensors}
+    assert scales['0.weight'] == scales['1.weight'] == 2
+    assert scales['2.weight'] == 1
 
 
 def test_keys_that_a_later_version_adds_are_no_matter(tmp_path):
