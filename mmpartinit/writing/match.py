@@ -56,7 +56,7 @@ def _written(match: Match, outside: Memory) -> List[Set[str]]:
                 wrote[-1] |= memory.changed(wrote[-1], before)
         if not items:
             wrote.append(_copy(match))
-        replaced = structure.restore() if structure else []
+        replaced = structure.replaced() if structure else []
         if replaced:
             raise RuleError.of(
                 'replaced',
@@ -64,13 +64,15 @@ def _written(match: Match, outside: Memory) -> List[Set[str]]:
                 'optimizer does not know; write in place, as nn.init does',
             )
         memory.take_home(set().union(*wrote))
-    finally:
+    except BaseException:
         if structure:
             structure.restore()
         memory.give_back()
     return wrote
 
 
+        raise
+    finally:
 def _watched(item: InitItem, match: Match, outside: Memory) -> Set[str]:
     """Call an initializer, and see what it writes through torch."""
     reach = {entry.path: entry.value for entry in [*match.new, *match.kept]}
@@ -112,17 +114,20 @@ class _Structure:
             (name, entries, dict(entries))
             for name, child in module.named_modules()
             for entries in (child._parameters, child._buffers, child._modules)
-            if entries
         ]
 
-    def restore(self) -> List[str]:
-        """Put back what was replaced or taken away, and give the names of
-        that, seen from the module.
-        """
-        replaced = []
-        for name, entries, before in self._entries:
-            for key, value in before.items():
-                if entries.get(key) is not value:
-                    entries[key] = value
-                    replaced.append(f'{name}.{key}' if name else key)
-        return replaced
+    def replaced(self) -> List[str]:
+        """Names, seen from the module, of what was replaced or taken away."""
+        return [
+            f'{name}.{key}' if name else key
+            for name, entries, before in self._entries
+            for key, value in before.items()
+            if key not in entries or entries[key] is not value
+        ]
+
+    def restore(self) -> None:
+        """Have the same things hang there, in the same order."""
+        for _, entries, before in self._entries:
+            if [*map(id, entries.values())] != [*map(id, before.values())]:
+                entries.clear()
+                entries.update(before)

@@ -162,6 +162,44 @@ def test_a_replaced_module_comes_back_with_its_loaded_tensors():
         assert same(model.state_dict()[name], before[name])
 
 
+def test_after_a_failure_the_same_things_hang_in_the_same_order():
+    def fail(module):
+        if isinstance(module, nn.Linear):
+            del module.weight
+            module.extra = nn.Parameter(torch.zeros(2))
+            module.register_buffer('mask', torch.zeros(2))
+            raise OSError('disk full')
+
+    model = nn.Sequential(nn.Linear(2, 2))
+    before = snapshot(model)
+    rule = dict(path='0', init_cfg=dict(type='Apply', fn=fail))
+    with pytest.raises(RuleError, match='disk full'):
+        init_modules(model, [rule])
+    assert list(model.state_dict()) == list(before)
+
+
+@pytest.mark.parametrize('fails', [False, True])
+def test_script_modules_are_as_others(fails):
+    def fill(module):
+        for parameter in module.parameters(recurse=False):
+            nn.init.ones_(parameter)
+        if fails and not module._parameters:
+            raise OSError('disk full')
+
+    block = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    model = nn.Sequential(torch.jit.script(block))
+    before = snapshot(model)
+    rule = dict(path='0', init_cfg=dict(type='Apply', fn=fill))
+    if fails:
+        with pytest.raises(RuleError, match='disk full'):
+            init_modules(model, [rule], loaded={'0.0.weight'})
+    else:
+        init_modules(model, [rule], loaded={'0.0.weight'})
+        before.update({k: torch.ones(3) for k in ('0.0.bias', '0.1.bias')})
+    for name, value in before.items():
+        assert same(model.state_dict()[name], value), name
+
+
 def test_memory_that_a_loaded_tensor_shares_is_loaded():
     model = nn.ModuleDict({'a': nn.Linear(2, 2), 'b': nn.Linear(2, 2)})
     model['b'].weight.data = model['a'].weight.data
