@@ -253,6 +253,22 @@ def test_parameters_without_memory_are_refused_by_name():
         plan_init(model, [dict(path='0', init_cfg=dict(type='Normal'))])
 
 
+@pytest.mark.parametrize('kind', ['sparse', 'quantized'])
+def test_what_has_no_plain_memory_is_refused_by_name(kind):
+    model = nn.Sequential(nn.Linear(3, 3))
+    if kind == 'sparse':
+        model[0].weight = nn.Parameter(torch.eye(3).to_sparse_csr())
+    else:
+        values = torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.quint8)
+        model[0].register_buffer('scales', values)
+    rule = dict(path='0', init_cfg=dict(type='Normal'))
+    name = '0.weight' if kind == 'sparse' else '0.scales'
+    with pytest.raises(RuleError, match=f'{name} .*sparse, quantized'):
+        plan_init(model, [rule])
+    report = init_modules(model, [rule], loaded={name})
+    assert name in report.rules[0].kept
+
+
 # --- errors in what came out
 
 

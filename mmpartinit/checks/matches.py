@@ -1,11 +1,12 @@
 """What can be known of a rule on a model before anything is written."""
 
-from typing import Callable, List, Sequence, Tuple
+from typing import Dict, List, Sequence
 
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from ..errors import Collector, RuleError, some
+from ..model.tensors import has_memory
 from ..model.tree import Entry
 from ..processes.units import lies_in_parts
 from ..rules.matching import Match
@@ -79,24 +80,37 @@ def _check_copies(matches: Sequence[Match], wrong: Collector) -> None:
 
 def _check_memory(entries: Sequence[Entry], wrong: Collector) -> None:
     """Find tensors that hold no values that could be written."""
-    kinds: List[Tuple[Callable[[Tensor], bool], str]] = [
-        (
-            is_lazy,
+    found: Dict[str, List[str]] = {}
+    for entry in entries:
+        text = '' if has_memory(entry.value) else _no_memory(entry.value)
+        if text:
+            found.setdefault(text, []).append(entry.path)
+    for text, names in found.items():
+        wrong.add('not-writable', f'{", ".join(names)} {text}', names)
+
+
+def _no_memory(tensor: Tensor) -> str:
+    """Why a tensor without memory of its own cannot be written; '' where
+    there is nothing to write.
+    """
+    if is_lazy(tensor):
+        return (
             'of lazy modules have no shape yet; run the model once before '
-            'training starts',
-        ),
-        (
-            lambda tensor: tensor.is_meta,
+            'training starts'
+        )
+    if tensor.is_meta:
+        return (
             'are on the meta device, without memory; materialize them first '
-            '(`to_empty`)',
-        ),
-        (
-            lies_in_parts,
+            '(`to_empty`)'
+        )
+    if lies_in_parts(tensor):
+        return (
             'are buffers that lie in parts (DTensor), which cannot be '
-            'written; leave them out of the path',
-        ),
-    ]
-    for is_one, text in kinds:
-        names = [entry.path for entry in entries if is_one(entry.value)]
-        if names:
-            wrong.add('not-writable', f'{", ".join(names)} {text}', names)
+            'written; leave them out of the path'
+        )
+    if tensor.numel() == 0:
+        return ''
+    return (
+        'are sparse, quantized or made of other tensors, which cannot be '
+        'written; leave them out of the path'
+    )

@@ -2,7 +2,7 @@
 
 import math
 from itertools import groupby
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
@@ -36,9 +36,15 @@ def has_memory(tensor: Tensor) -> bool:
         # they are held by tensors that it wraps.
         (type(tensor) in _PLAIN or not _is_special(tensor))
         and tensor.layout is torch.strided
+        and not tensor.is_quantized
         and not tensor.is_meta
         and tensor.numel() > 0
     )
+
+
+def holds_values(tensor: Tensor) -> bool:
+    """Whether a tensor has elements with values, wherever they lie."""
+    return not is_lazy(tensor) and not tensor.is_meta and tensor.numel() > 0
 
 
 def _is_special(tensor: Tensor) -> bool:
@@ -65,6 +71,46 @@ def span(tensor: Tensor) -> Tuple[int, int]:
     steps = zip(tensor.shape, tensor.stride())
     last = sum((count - 1) * stride for count, stride in steps)
     return start, start + (last + 1) * size
+
+
+def regions(tensors: Iterable[Tensor]) -> Iterator[List[Tensor]]:
+    """Tensors with memory, those together whose spans overlap."""
+    region: List[Tensor] = []
+    end = 0
+    spans = [(*span(t), i, t) for i, t in enumerate(tensors)]
+    for start, stop, _, tensor in sorted(spans):
+        if region and start >= end:
+            yield region
+            region = []
+        region.append(tensor)
+        end = max(end, stop) if len(region) > 1 else stop
+    if region:
+        yield region
+
+
+def overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether tensors whose spans overlap have elements in common; columns of
+    one matrix have none.
+    """
+    if a.is_contiguous() and b.is_contiguous():
+        return True
+    return np.intersect1d(_addresses(a), _addresses(b)).size > 0
+
+
+def _addresses(tensor: Tensor) -> np.ndarray:
+    offsets: Any = np.arange(tensor.element_size())
+    for count, stride in zip(tensor.shape, tensor.stride()):
+        steps = np.arange(count) * (stride * tensor.element_size())
+        offsets = np.add.outer(offsets, steps)
+    return tensor.data_ptr() + offsets
+
+
+def is_inside(tensor: Tensor) -> bool:
+    """Whether a tensor begins elsewhere than the memory that it lies in."""
+    try:
+        return tensor.storage_offset() > 0
+    except (RuntimeError, ValueError, NotImplementedError):
+        return False  # as in `memory_of`
 
 
 def storage_of(tensor: Tensor) -> int:
@@ -139,6 +185,8 @@ def statistics_of_samples(
     found: List[Tuple[Optional[float], Optional[float]]] = []
     for _, group in groupby(samples, lambda values: values.device):
         reals = [v.abs() if v.is_complex() else v for v in group]
+        # Numbers of eight bits cannot be put beside others.
+        reals = [v if v.element_size() > 1 else v.float() for v in reals]
         flat = torch.cat(reals).double().cpu().numpy()
         counts = np.array([real.numel() for real in reals])
         starts = np.cumsum(counts) - counts
@@ -156,5 +204,3 @@ def statistics_of_samples(
 
 def _finite(value: float) -> Optional[float]:
     return value if math.isfinite(value) else None
-        # Numbers of eight bits cannot be put beside others.
-        reals = [v if v.element_size() > 1 else v.float() for v in reals]

@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import permutations
 from typing import (
     Dict,
     Iterable,
@@ -18,7 +19,7 @@ import torch.nn as nn
 from mmengine.model import is_model_wrapper
 from torch import Tensor
 
-from .tensors import memory_of
+from .tensors import has_memory, is_inside, memory_of, overlap, regions
 
 # Modules that torch puts around another one, by the name under which they
 # keep it: torch.compile, activation checkpointing, FSDP.
@@ -199,6 +200,26 @@ class ModelTree:
             for name in found & self.sharing.keys():
                 found.update(self.sharing[name])
         return found
+
+    @cached_property
+    def overlapping(self) -> Dict[str, List[str]]:
+        """Names of the entries that have elements in common with others which
+        begin at another address, and the names of those.
+        """
+        names: Dict[str, List[str]] = {}
+        # Of two such, one does not begin where their storage does.
+        if not any(is_inside(entry.value) for entry in self.entries):
+            return names
+        paths: Dict[int, List[str]] = {}
+        for entry in self.entries:
+            paths.setdefault(id(entry.value), []).append(entry.path)
+        tensors = {id(e.value): e.value for e in self.entries}.values()
+        for region in regions(t for t in tensors if has_memory(t)):
+            for a, b in permutations(region, 2):
+                if a.data_ptr() != b.data_ptr() and overlap(a, b):
+                    for path in paths[id(a)]:
+                        names.setdefault(path, []).extend(paths[id(b)])
+        return names
 
     def outermost(self, nodes: Sequence[Node]) -> List[Node]:
         """Drop the nodes that lie under another one of them."""

@@ -173,6 +173,7 @@ def match_rules(
                     hint = len(wrong.findings) < 20
                     more = ' (optional=True would allow that)'
                     raise _no_match(path, selector, hint, more)
+        first = len(matches)
         for node in tree.outermost(found):
             new: List[Entry] = []
             kept: List[Entry] = []
@@ -184,7 +185,28 @@ def match_rules(
             matches.append(
                 Match(rule, node.path, node.value, n, new, kept, sources)
             )
+        if loaded:
+            with wrong.gather(rule):
+                _check_overlaps(tree, matches[first:], loaded)
     return matches
+
+
+def _check_overlaps(
+    tree: ModelTree, matches: Sequence[Match], loaded: Collection[str]
+) -> None:
+    """See to it that a rule writes to no loaded tensor by another one."""
+    new = {entry.path for match in matches for entry in match.new}
+    for name, others in tree.overlapping.items():
+        kept = [
+            other for other in others if other in loaded and other not in new
+        ]
+        if name in new and kept:
+            raise RuleError.of(
+                'not-writable',
+                f'{name} lies in the memory of {kept[0]}, which must stay as '
+                'it is; leave it out of the path',
+                [name],
+            )
 
 
 def _below(name: str, path: Optional[str]) -> str:

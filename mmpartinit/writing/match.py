@@ -3,6 +3,7 @@
 from typing import Any, Dict, List, Set, Tuple
 
 import torch.nn as nn
+from torch import Tensor
 
 from ..errors import RuleError, some
 from ..rules.init_cfg import InitItem
@@ -42,7 +43,10 @@ def _written(match: Match, outside: Memory) -> List[Set[str]]:
     are_known = all(item.writes for item in items)
     structure = None if are_known else _Structure(match.target)
     memory = PrivateMemory(
-        match.new, match.kept, not items or any(item.reads for item in items)
+        match.new,
+        match.kept,
+        [] if are_known else _other_tensors(match.target),
+        not items or any(item.reads for item in items),
     )
     wrote: List[Set[str]] = []
     try:
@@ -67,12 +71,12 @@ def _written(match: Match, outside: Memory) -> List[Set[str]]:
     except BaseException:
         if structure:
             structure.restore()
+        raise
+    finally:
         memory.give_back()
     return wrote
 
 
-        raise
-    finally:
 def _watched(item: InitItem, match: Match, outside: Memory) -> Set[str]:
     """Call an initializer, and see what it writes through torch."""
     reach = {entry.path: entry.value for entry in [*match.new, *match.kept]}
@@ -83,7 +87,7 @@ def _watched(item: InitItem, match: Match, outside: Memory) -> Set[str]:
             item(match.target)
     except Exception as error:
         failed = error
-    beyond = sorted(watch.written - reach.keys())
+    beyond = sorted(watch.outside)
     if beyond:
         raise RuleError.of(
             'outside',
@@ -104,6 +108,17 @@ def _copy(match: Match) -> Set[str]:
         if entry.path in copies:
             entry.value.data.copy_(copies[entry.path].value.data)
     return set(copies)
+
+
+def _other_tensors(module: nn.Module) -> List[Tensor]:
+    """Tensors that modules hold beside their entries of the state dict."""
+    return [
+        value
+        for child in module.modules()
+        for held in (child._buffers, vars(child))
+        for value in held.values()
+        if isinstance(value, Tensor)
+    ]
 
 
 class _Structure:

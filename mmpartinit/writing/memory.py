@@ -5,14 +5,20 @@ tensor under its match is in the model's own memory: whatever it does, loaded
 tensors are out of its reach, and after a failure the model is as it was.
 """
 
-from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
+from typing import Any, Dict, List, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import is_lazy
 
 from ..errors import RuleError
-from ..model.tensors import has_memory, same_bits, span
+from ..model.tensors import (
+    has_memory,
+    holds_values,
+    regions,
+    same_bits,
+    span,
+    storage_of,
+)
 from ..model.tree import Entry
 
 
@@ -20,26 +26,39 @@ class PrivateMemory:
     """Gives tensors other memory, and back the memory that they had.
 
     Tensors that share memory go on sharing it. What has no plain memory of
-    its own but holds values (it is sparse, or wraps other tensors) is copied
-    aside instead, and never written.
+    its own but holds values (it is sparse or quantized, or wraps other
+    tensors) is copied aside instead, and never written.
 
     Args:
         new (Sequence[Entry]): What may be written.
         kept (Sequence[Entry]): What must come out as it was.
+        others (Sequence[Tensor]): Tensors that may share memory with these.
         is_read (bool): Whether the initializers may read what there is; else
             the memory is left unfilled.
     """
 
     def __init__(
-        self, new: Sequence[Entry], kept: Sequence[Entry], is_read: bool
+        self,
+        new: Sequence[Entry],
+        kept: Sequence[Entry],
+        others: Sequence[Tensor],
+        is_read: bool,
     ) -> None:
         self.new, self.kept = new, kept
         tensors = {id(e.value): e.value for e in [*new, *kept]}
         plain = [t for t in tensors.values() if has_memory(t)]
-        # An alias keeps the memory that a tensor has.
-        self._home = {id(t): t.data for t in plain}
+        if others:
+            storages = set(map(storage_of, plain))
+            for tensor in {id(t): t for t in others}.values():
+                if id(tensor) not in tensors and has_memory(tensor):
+                    if storage_of(tensor) in storages:
+                        plain.append(tensor)
+        self._tensors: List[Tensor] = []
         self._given: Dict[int, Tensor] = {}
-        for region in _regions(plain):
+        for region in regions(plain):
+            if not any(id(tensor) in tensors for tensor in region):
+                continue
+            self._tensors += region
             if len(region) == 1 and region[0].is_contiguous():
                 alone = region[0].detach()
                 self._given[id(region[0])] = (
@@ -49,11 +68,12 @@ class PrivateMemory:
                 self._give(region)
         self._aside = [
             (tensor, tensor.detach().clone())
-            for number, tensor in tensors.items()
-            if number not in self._home and _holds_values(tensor)
+            for tensor in tensors.values()
+            if not has_memory(tensor) and holds_values(tensor)
         ]
-        self._tensors = plain
-        for tensor in plain:
+        # An alias keeps the memory that a tensor has.
+        self._home = {id(t): t.data for t in self._tensors}
+        for tensor in self._tensors:
             tensor.data = self._given[id(tensor)]
 
     def _give(self, region: Sequence[Tensor]) -> None:
@@ -65,17 +85,6 @@ class PrivateMemory:
             # With what lies between, for elements may lie on each other.
             _flat(given).copy_(_flat(tensor.detach()))
             self._given[id(tensor)] = given
-        there = set(map(id, region))
-        new, kept = (
-            [entry.path for entry in entries if id(entry.value) in there]
-            for entries in (self.new, self.kept)
-        )
-        if new and kept:
-            raise RuleError.of(
-                'not-writable',
-                f'{new[0]} lies in the memory of {kept[0]}, which must stay '
-                'as it is; leave it out of the path',
-            )
 
     def values(self) -> Dict[int, Tensor]:
         """Copies of what the tensors hold now, by their ``id()``."""
@@ -135,21 +144,6 @@ class PrivateMemory:
             tensor.detach().copy_(value)
 
 
-def _regions(tensors: Sequence[Tensor]) -> Iterator[List[Tensor]]:
-    """Tensors by the memory that they lie in, those that share it together."""
-    region: List[Tensor] = []
-    end = 0
-    spans = [(*span(t), i, t) for i, t in enumerate(tensors)]
-    for start, stop, _, tensor in sorted(spans):
-        if region and start >= end:
-            yield region
-            region = []
-        region.append(tensor)
-        end = max(end, stop) if len(region) > 1 else stop
-    if region:
-        yield region
-
-
 def _memory_like(region: Sequence[Tensor]) -> List[Tensor]:
     """Memory as uint8 of shape (bytes,) for each tensor, which overlap as the
     tensors do.
@@ -174,7 +168,3 @@ def _form(tensor: Tensor) -> Tuple[Any, ...]:
 def _said(tensor: Tensor) -> str:
     dtype = str(tensor.dtype).replace('torch.', '')
     return f'{dtype} of shape {tuple(tensor.shape)} on {tensor.device}'
-
-
-def _holds_values(tensor: Tensor) -> bool:
-    return not is_lazy(tensor) and not tensor.is_meta and tensor.numel() > 0

@@ -21,16 +21,19 @@ class WriteWatch(TorchDispatchMode):
     values stay the same.
 
     Args:
-        memory (dict): What to watch, as :func:`memory_map` gives it.
+        inside (dict): What to watch, as :func:`memory_map` gives it.
+        outside (dict): What else to watch.
 
     Attributes:
-        written (set[str]): Names of what was written.
+        written (set[str]): Names of what was written inside.
+        outside (set[str]): And outside.
     """
 
-    def __init__(self, *memory: Memory) -> None:
+    def __init__(self, inside: Memory, outside: Memory) -> None:
         super().__init__()
         self.written: Set[str] = set()
-        self._memory = memory
+        self.outside: Set[str] = set()
+        self._watched = ((inside, self.written), (outside, self.outside))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -49,15 +52,14 @@ class WriteWatch(TorchDispatchMode):
 
     def _note(self, tensor: Tensor) -> None:
         storage = storage_of(tensor)
-        for memory in self._memory:
+        for memory, written in self._watched:
             if storage in memory:
                 start, end = span(tensor)
-                self.written.update(
+                written.update(
                     name
                     for first, last, name in memory[storage]
                     if first < end and start < last
                 )
-                return
 
 
 def memory_map(tensors: Iterable[Tuple[str, Tensor]]) -> Memory:

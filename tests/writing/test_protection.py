@@ -359,6 +359,84 @@ def test_a_slice_of_a_loaded_tensor_is_refused():
     assert rows.eq(0).all()
 
 
+@pytest.mark.parametrize('path, loaded', [('a', 'b'), ('b', 'a')])
+def test_so_is_one_that_the_path_does_not_name(path, loaded):
+    rows = torch.zeros(4, 2)
+    model = nn.ModuleDict({'a': nn.Linear(2, 4), 'b': nn.Linear(2, 2)})
+    model['a'].weight.data, model['b'].weight.data = rows, rows[2:]
+    rule = dict(path=path, init_cfg=dict(type='Constant', val=7.0))
+    with pytest.raises(RuleError, match=f'{path}.weight lies in the memory'):
+        plan_init(model, [rule], loaded={f'{loaded}.weight'})
+    rule['overwrite'] = True
+    with pytest.raises(RuleError, match=f'{path}.weight lies in the memory'):
+        plan_init(model, [rule], loaded={f'{loaded}.weight'})
+    rule['path'] = ['a', 'b']
+    init_modules(model, [rule], loaded={f'{loaded}.weight'})
+    assert rows.eq(7).all()
+
+
+@pytest.mark.parametrize('is_loaded', [False, True])
+def test_what_shares_memory_without_being_a_parameter_shares_its_fate(
+    is_loaded,
+):
+    """The weight of ``spectral_norm`` until the first forward pass, views."""
+
+    def fill(module):
+        if isinstance(module, nn.Linear):
+            nn.init.constant_(module.weight, 7)
+            module.row.fill_(5)
+            nn.init.ones_(module.bias)
+
+    model = nn.Sequential(nn.utils.spectral_norm(nn.Linear(2, 3)))
+    assert model[0].weight.data_ptr() == model[0].weight_orig.data_ptr()
+    row = model[0].weight_orig.data[1]
+    model[0].register_buffer('row', row, persistent=False)
+    places = [t.data_ptr() for t in (model[0].weight, row)]
+    before = snapshot(model)
+    loaded = {'0.weight_u', '0.weight_v'}
+    loaded |= {'0.weight_orig'} if is_loaded else set()
+    rule = dict(path='0', init_cfg=dict(type='Apply', fn=fill))
+    report = init_modules(model, [rule], loaded=loaded)
+    assert model[0].bias.eq(1).all()
+    if is_loaded:
+        assert same(model[0].weight_orig, before['0.weight_orig'])
+        assert report.rules[0].wrote == ['0.bias']
+    else:
+        assert model[0].weight_orig[:, 0].tolist() == [7, 5, 7]
+        assert report.rules[0].wrote == ['0.bias', '0.weight_orig']
+    assert [t.data_ptr() for t in (model[0].weight, row)] == places
+
+
+def test_a_write_to_memory_that_is_not_seen_at_the_match_is_an_error():
+    def fill(module):
+        if isinstance(module, nn.Linear):
+            views[0].fill_(7)
+            nn.init.ones_(module.bias)
+
+    model = nn.Sequential(nn.Linear(2, 3))
+    views = [model[0].weight.data[1]]
+    rule = dict(path='0', init_cfg=dict(type='Apply', fn=fill))
+    with pytest.raises(RuleError, match='also wrote 0.weight, outside'):
+        init_modules(model, [rule])
+
+
+def test_what_is_quantized_comes_back():
+    values = torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.quint8)
+    model = nn.Sequential(nn.Linear(3, 3))
+    model[0].register_buffer('int8', values)
+    model[0].register_buffer('turned', values.t())
+
+    def fill(module):
+        if isinstance(module, nn.Linear):
+            nn.init.ones_(module.weight)
+            module.int8.copy_(torch.zeros(3, 3))
+
+    rule = dict(path='0', init_cfg=dict(type='Apply', fn=fill))
+    init_modules(model, [rule], loaded={'0.int8', '0.turned'})
+    assert model[0].int8.dequantize().equal(torch.eye(3))
+    assert model[0].weight.eq(1).all()
+
+
 @pytest.mark.parametrize('which', ['first', 'second'])
 def test_a_neighbour_in_the_same_storage_is_not_written(which):
     """The one's memory begins where the other's ends."""
