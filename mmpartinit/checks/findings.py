@@ -29,14 +29,6 @@ def _found(
     return [Finding(level, code, text, names)] if names else []
 
 
-def _of(
-    rule: Rule, level: str, code: str, text: str, names: Iterable[str] = ()
-) -> Finding:
-    """A finding about a rule, which its text continues."""
-    names, index = list(names), rule.index
-    return Finding(level, code, f'{rule}{text}', names, index, rule.path)
-
-
 def nothing_loaded(useless: Iterable[Tuple[str, int, str]]) -> List[Finding]:
     """Modules that a state dict was loaded into of which nothing fitted."""
     return [
@@ -102,16 +94,16 @@ def nothing_to_do(rule: Rule, matches: Sequence[Match]) -> List[Finding]:
     """Rules that act on nothing, or leave loaded tensors alone."""
     if not matches:
         text = ' is optional and matches nothing in this model'
-        return [_of(rule, 'note', 'no-match', text)]
+        return [rule.finding('note', 'no-match', text)]
     kept = [entry.path for match in matches for entry in match.kept]
     if not any(match.new for match in matches):
         text = (
             ' does nothing: a checkpoint supplied all that it '
             'names (overwrite=True would write over that)'
         )
-        return [_of(rule, 'warning', 'nothing-new', text, kept)]
+        return [rule.finding('warning', 'nothing-new', text, kept)]
     text = f' leaves {len(kept)} loaded tensors as they are'
-    return [_of(rule, 'note', 'kept', text, kept)] if kept else []
+    return [rule.finding('note', 'kept', text, kept)] if kept else []
 
 
 def unused_items(rule: Rule, matches: Sequence[Match]) -> List[Finding]:
@@ -137,7 +129,7 @@ def unused_items(rule: Rule, matches: Sequence[Match]) -> List[Finding]:
                 f': {item.name} {item} has no effect in this model: {nothing} '
                 '(leave it if the list is for other models too)'
             )
-            findings.append(_of(rule, 'warning', 'unused-item', text))
+            findings.append(rule.finding('warning', 'unused-item', text))
         for name in () if nothing else item.layers:
             if name in there or name in told:
                 continue
@@ -149,7 +141,7 @@ def unused_items(rule: Rule, matches: Sequence[Match]) -> List[Finding]:
                 f' is for layer {name!r}, and there is none under '
                 f'its matches{hint}'
             )
-            findings.append(_of(rule, level, 'unused-layer', text))
+            findings.append(rule.finding(level, 'unused-layer', text))
     return findings
 
 
@@ -185,7 +177,7 @@ def not_copied(matches: Iterable[Match]) -> List[Finding]:
             f'{rule.copy_from} has none of that name'
         )
         if names:
-            findings.append(_of(rule, 'note', 'not-copied', text, names))
+            findings.append(rule.finding('note', 'not-copied', text, names))
     return findings
 
 

@@ -53,6 +53,13 @@ class Rule:
         """Its patterns, as findings have them."""
         return ', '.join(map(str, self.paths))
 
+    def finding(
+        self, level: str, code: str, text: str, names: Sequence[str] = ()
+    ) -> Finding:
+        """A finding about it, in a sentence that starts with it."""
+        text = f'{self}{text}'
+        return Finding(level, code, text, list(names), self.index, self.path)
+
     def __str__(self) -> str:
         paths = self.paths[0] if len(self.paths) == 1 else list(self.paths)
         return f'rule {self.index}' + (f' (path {paths!r})' if paths else '')
@@ -134,8 +141,7 @@ def _parse_rule(index: int, cfg: Dict[str, Any]) -> Rule:
             'a rule is a dict with `path` and `init_cfg` or `copy_from`, '
             f'not {short(cfg)}',
         )
-    with wrong.gather():
-        _check_keys(cfg)
+    _check_keys(cfg, wrong)
     paths = as_tuple(cfg.get('path', ()))
     alternatives: List[List[Tuple[str, ...]]] = []
     items: Tuple[InitItem, ...] = ()
@@ -152,7 +158,7 @@ def _parse_rule(index: int, cfg: Dict[str, Any]) -> Rule:
     return Rule(index, paths, tuple(alternatives), items, source, **flags)
 
 
-def _check_keys(cfg: Dict[str, Any]) -> None:
+def _check_keys(cfg: Dict[str, Any], wrong: Collector) -> None:
     """See to it that a rule has the keys and values that it may have."""
     said = [
         f'unknown key {key!r}{nearest(str(key), KEYS)}; the keys are '
@@ -185,5 +191,5 @@ def _check_keys(cfg: Dict[str, Any]) -> None:
             '`copy_from` must be the path of one module or parameter, without '
             f'wildcards, not {short(source)}'
         )
-    if said:
-        raise RuleError([Finding('error', 'malformed', text) for text in said])
+    for text in said:
+        wrong.add('malformed', text)

@@ -5,10 +5,9 @@ Match by match, each from its own seed, the same on all ranks.
 
 from dataclasses import replace
 from itertools import groupby
-from typing import Any, Dict, List, Sequence, Set, Tuple
+from typing import Any, List, Sequence, Tuple
 
 import torch
-from torch import Tensor
 
 from ..errors import RuleError, some
 from ..model.tensors import statistics
@@ -40,19 +39,28 @@ def write_matches(
             should write, or wrote something else, and if parameters are not
             finite afterwards; on this rank or on another one.
     """
-    writer = _Writer(whole, seed)
     acting = [match for match in matches if match.new]
-    with random_state_kept(writer.devices), torch.no_grad():
+    log = WriteLog(whole.tree, acting)
+    shards = whole.shards
+    devices = cuda_devices(entry.value for entry in whole.tree.entries)
+    if shards and torch.cuda.is_initialized():
+        # Parts that lie on the CPU are gathered there.
+        devices = sorted({*devices, torch.cuda.current_device()})
+
+    def units_of(match: Match) -> Tuple[Any, ...]:
+        concerned = [*match.new, *match.kept, *match.sources]
+        return shards.units_of(entry.value for entry in concerned)
+
+    with random_state_kept(devices), torch.no_grad():
         # One group, unless parameters lie in parts.
-        for units, members in groupby(acting, writer.units_of):
-            writer.write(units, list(members))
-    log = writer.log
+        for units, members in groupby(acting, units_of):
+            with shards.gathered(units):
+                _write(list(members), log, seed, devices)
     with on_all_ranks():
         errors = [f for f in log.problems() if f.level == 'error']
         if errors:
             raise _left(RuleError(errors), log)
-    entries = whole.tree.entries
-    write_masters(e.value for e in entries if e.path in log.written)
+    write_masters(e.value for e in log.tree.entries if e.path in log.written)
     return log
 
 
@@ -70,64 +78,30 @@ def _left(error: RuleError, log: WriteLog) -> RuleError:
     return RuleError([*others, replace(last, message=text)])
 
 
-class _Writer:
-    """Writes matches, group by group."""
-
-    def __init__(self, whole: WholeModel, seed: int) -> None:
-        self.log = WriteLog(whole.tree)
-        self._entries = whole.tree.entries
-        self._shards, self._seed = whole.shards, seed
-        self.devices = cuda_devices(entry.value for entry in self._entries)
-        if self._shards and torch.cuda.is_initialized():
-            # Parts that lie on the CPU are gathered there.
-            self.devices = sorted({*self.devices, torch.cuda.current_device()})
-
-    def units_of(self, match: Match) -> Tuple[Any, ...]:
-        """What has to be gathered to write a match."""
-        concerned = [*match.new, *match.kept, *match.sources]
-        return self._shards.units_of(entry.value for entry in concerned)
-
-    def write(self, units: Sequence[Any], matches: Sequence[Match]) -> None:
-        """Write some matches, the same ones on all ranks at a time."""
-        log = self.log
-        with self._shards.gathered(units):
-            # Those of which it is known what they write reach no further.
-            is_known = all(
-                item.writes for m in matches for item in m.rule.init_cfg
-            )
-            outside = memory_map(
-                (entry.path, entry.value)
-                for entry in (() if is_known else self._entries)
-            )
-            error = None
-            wrote: List[List[Set[str]]] = []
-            try:
-                for match in matches:
-                    number = module_seed(self._seed, match.path, match.n)
-                    seed_everything(number, self.devices)
-                    wrote.append(write_match(match, outside))
-            except RuleError as caught:
-                done = replace(log, matches=[*log.matches, *matches])
-                done.wrote = [*log.wrote, *wrote]
-                error = _left(caught, done)
-            tensors = {e.path: e.value for m in matches for e in m.new}
-            wrote, differed = in_line(error, wrote, tensors)
-            log.matches += matches
-            log.wrote += wrote
-            log.differed += differed
-            self._look_at(tensors, matches, wrote)
-
-    def _look_at(
-        self,
-        tensors: Dict[str, Tensor],
-        matches: Sequence[Match],
-        wrote: Sequence[List[Set[str]]],
-    ) -> None:
-        """Take the statistics of what was written, once for each tensor."""
-        names = set().union(*map(new_names, matches, wrote))
-        while names:
-            name = names.pop()
-            found = statistics(tensors[name])
-            same = self.log.tree.with_sharing([name])
-            names -= same
-            self.log.statistics.update(dict.fromkeys(same, found))
+def _write(
+    matches: Sequence[Match], log: WriteLog, seed: int, devices: List[int]
+) -> None:
+    """Write the log's next matches, the same ones on all ranks at a time."""
+    # Those of which it is known what they write reach no further.
+    is_known = all(item.writes for m in matches for item in m.rule.init_cfg)
+    entries = [] if is_known else log.tree.entries
+    outside = memory_map((entry.path, entry.value) for entry in entries)
+    first, error = len(log.wrote), None
+    try:
+        for match in matches:
+            number = module_seed(seed, match.path, match.n)
+            seed_everything(number, devices)
+            log.wrote.append(write_match(match, outside))
+    except RuleError as caught:
+        error = _left(caught, log)
+    tensors = {e.path: e.value for m in matches for e in m.new}
+    wrote, differed = in_line(error, log.wrote[first:], tensors)
+    log.wrote[first:] = wrote
+    log.differed += differed
+    # The statistics of what was written, once for each tensor.
+    names = set().union(*map(new_names, matches, wrote))
+    while names:
+        name = names.pop()
+        same = log.tree.with_sharing([name])
+        names -= same
+        log.statistics.update(dict.fromkeys(same, statistics(tensors[name])))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from typing import Dict, Iterable, List, Sequence, Set
 
 import torch.nn as nn
@@ -19,17 +20,17 @@ class WriteLog:
 
     Attributes:
         tree (ModelTree): The model.
-        matches (list[Match]): What was acted on, in order.
-        wrote (list[list[set[str]]]): For each match and each initializer of
-            its rule, the names of what it wrote, those included that had to
-            be kept.
+        matches (list[Match]): What is acted on, in order.
+        wrote (list[list[set[str]]]): For each match so far and each
+            initializer of its rule, the names of what it wrote, those
+            included that had to be kept.
         statistics (dict[str, Statistics]): Of each written tensor.
         differed (list[str]): Those whose values were not the same on all
             ranks.
     """
 
     tree: ModelTree
-    matches: List[Match] = field(default_factory=list)
+    matches: List[Match]
     wrote: List[List[Set[str]]] = field(default_factory=list)
     statistics: Dict[str, Statistics] = field(default_factory=dict)
     differed: List[str] = field(default_factory=list)
@@ -55,34 +56,30 @@ class WriteLog:
         """Initializers of which only running them told that they wrote
         nothing. Where another of the list wrote something, it is a warning.
         """
-        wrote: Dict[Rule, List[Set[str]]] = {}
-        given: Dict[Rule, int] = {}
         # Batch norm fills in its counter itself where a checkpoint lacks it,
         # so that writing that alone is no effect.
         counters = {e.path for e in self.tree.entries if e.is_counter}
-        for match, sets in zip(self.matches, self.wrote):
-            so_far = wrote.setdefault(match.rule, [set() for _ in sets])
-            for known, more in zip(so_far, sets):
-                known |= more - counters
-            given[match.rule] = given.get(match.rule, 0) + len(match.new)
         findings = []
-        for rule, sets in wrote.items():
-            for position, names in enumerate(sets):
-                item = rule.init_cfg[position] if rule.init_cfg else None
+        pairs = zip(self.matches, self.wrote)
+        for rule, members in groupby(pairs, lambda pair: pair[0].rule):
+            matches, wrote = zip(*members)
+            sets = [set().union(*names) - counters for names in zip(*wrote)]
+            given = sum(len(match.new) for match in matches)
+            for item, names in zip(rule.init_cfg or [None], sets):
                 if names or (item and item.writes and any(sets)):
                     continue
-                kind, verb = (
-                    ('error', 'nothing-reached'),
-                    'initialises nothing',
+                text = (
+                    f'it wrote none of the {given} new tensors that it was '
+                    'given'
                 )
                 if any(sets):
-                    kind, verb = ('warning', 'unused-item'), 'has no effect'
-                text = (
-                    f'{rule}: {item or "the copy"} {verb}: it wrote none of '
-                    f'the {given[rule]} new tensors that it was given'
-                )
-                about = (rule.index, rule.path)
-                findings.append(Finding(*kind, text, [], *about))
+                    text = f': {item} has no effect: {text}'
+                    found = rule.finding('warning', 'unused-item', text)
+                else:
+                    what = item or 'the copy'
+                    text = f': {what} initialises nothing: {text}'
+                    found = rule.finding('error', 'nothing-reached', text)
+                findings.append(found)
         return findings
 
     def _not_finite(self) -> List[Finding]:
@@ -96,13 +93,11 @@ class WriteLog:
                     rule = rules[self.written[entry.path][-1]]
                     bad.setdefault(rule, []).append(entry.path)
         return [
-            Finding(
+            rule.finding(
                 'error',
                 'not-finite',
-                f'{rule} wrote values that are not finite: {some(names, 5)}',
+                f' wrote values that are not finite: {some(names, 5)}',
                 names,
-                rule.index,
-                rule.path,
             )
             for rule, names in bad.items()
         ]
