@@ -96,7 +96,24 @@ class AdaptedPretrained(PretrainedInit):
         problems: List[str] = []
 
         def adapt(child: nn.Module, state: Dict[str, Any], *args: Any) -> None:
-            self._adapt(child, state, args[0], adapted, problems)
+            """Adapt the entries of a state dict that a module itself takes."""
+            temporary = child._non_persistent_buffers_set
+            for key, tensor in {**child._parameters, **child._buffers}.items():
+                name = args[0] + key
+                value: Any = state.get(name)
+                if key in temporary or not _differ(tensor, value):
+                    continue
+                try:
+                    _check_adaptable(child, key, value, tensor, self.channels)
+                    new = tensor.shape[1]
+                    state[name] = adapt_channels(value, new, self.channels)
+                    adapted.append(name)
+                except ValueError as error:
+                    problems.append(
+                        f'{name} has the shape {tuple(value.shape)} in the '
+                        f'checkpoint and {tuple(tensor.shape)} in the model, '
+                        f'and {error}'
+                    )
 
         # Run by each module right before it loads, after hooks of the
         # model's own have renamed the keys.
@@ -119,34 +136,6 @@ class AdaptedPretrained(PretrainedInit):
             f'{", ".join(adapted) or "none, all shapes fit"}',
             logger='current',
         )
-
-    def _adapt(
-        self,
-        module: nn.Module,
-        state: Dict[str, Any],
-        prefix: str,
-        adapted: List[str],
-        problems: List[str],
-    ) -> None:
-        """Adapt the entries of a state dict that a module itself takes."""
-        for key, tensor in {**module._parameters, **module._buffers}.items():
-            name = prefix + key
-            value: Any = state.get(name)
-            if key in module._non_persistent_buffers_set or not _differ(
-                tensor, value
-            ):
-                continue
-            try:
-                _check_adaptable(module, key, value, tensor, self.channels)
-                new = tensor.shape[1]
-                state[name] = adapt_channels(value, new, self.channels)
-                adapted.append(name)
-            except ValueError as error:
-                problems.append(
-                    f'{name} has the shape {tuple(value.shape)} in the '
-                    f'checkpoint and {tuple(tensor.shape)} in the model, '
-                    f'and {error}'
-                )
 
     def _get_init_info(self) -> str:
         return f'{super()._get_init_info()}, channels={self.channels}'

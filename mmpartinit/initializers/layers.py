@@ -233,6 +233,7 @@ def has_init_weights(module: nn.Module) -> bool:
 def no_identity(module: nn.Module) -> str:
     """Why a module with a weight cannot be the identity; '' if it can."""
     shape = tuple(module.weight.shape)
+    start = f'with a weight of shape {shape} cannot be the identity:'
     if isinstance(module, CONVOLUTIONS):
         # With padding='same', or by hand what that amounts to.
         same = tuple(
@@ -250,18 +251,14 @@ def no_identity(module: nn.Module) -> str:
         ):
             return ''
         return (
-            f'with a weight of shape {shape} cannot be the identity: it takes '
-            'as many channels out as in, an odd kernel size, stride 1 and '
-            'padding that keeps the size (it has '
+            f'{start} it takes as many channels out as in, an odd kernel '
+            'size, stride 1 and padding that keeps the size (it has '
             f'in_channels={module.in_channels}, stride={module.stride}, '
             f'padding={module.padding!r})'
         )
     if len(shape) == 2 and shape[0] == shape[1]:
         return ''
-    return (
-        f'with a weight of shape {shape} cannot be the identity: only square '
-        'matrices and convolutions can'
-    )
+    return f'{start} only square matrices and convolutions can'
 
 
 def own_reset(module: nn.Module) -> Optional[Callable[[], None]]:

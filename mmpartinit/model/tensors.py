@@ -73,16 +73,16 @@ def span(tensor: Tensor) -> Tuple[int, int]:
     return start, start + (last + 1) * size
 
 
-def regions(tensors: Iterable[Tensor]) -> Iterator[List[Tensor]]:
-    """Tensors with memory, those together whose spans overlap."""
-    region: List[Tensor] = []
+def regions(tensors: Iterable[Tensor]) -> Iterator[List[int]]:
+    """Numbers of tensors with memory, those together whose spans overlap."""
+    region: List[int] = []
     end = 0
-    spans = [(*span(t), i, t) for i, t in enumerate(tensors)]
-    for start, stop, _, tensor in sorted(spans):
+    spans = [(*span(tensor), i) for i, tensor in enumerate(tensors)]
+    for start, stop, number in sorted(spans):
         if region and start >= end:
             yield region
             region = []
-        region.append(tensor)
+        region.append(number)
         end = max(end, stop) if len(region) > 1 else stop
     if region:
         yield region

@@ -207,18 +207,15 @@ class ModelTree:
         begin at another address, and the names of those.
         """
         names: Dict[str, List[str]] = {}
+        entries: List[Entry] = []
         # Of two such, one does not begin where their storage does.
-        if not any(is_inside(entry.value) for entry in self.entries):
-            return names
-        paths: Dict[int, List[str]] = {}
-        for entry in self.entries:
-            paths.setdefault(id(entry.value), []).append(entry.path)
-        tensors = {id(e.value): e.value for e in self.entries}.values()
-        for region in regions(t for t in tensors if has_memory(t)):
-            for a, b in permutations(region, 2):
-                if a.data_ptr() != b.data_ptr() and overlap(a, b):
-                    for path in paths[id(a)]:
-                        names.setdefault(path, []).extend(paths[id(b)])
+        if any(is_inside(entry.value) for entry in self.entries):
+            entries = [e for e in self.entries if has_memory(e.value)]
+        for region in regions(entry.value for entry in entries):
+            for a, b in permutations([entries[i] for i in region], 2):
+                if memory_of(a.value) != memory_of(b.value):
+                    if overlap(a.value, b.value):
+                        names.setdefault(a.path, []).append(b.path)
         return names
 
     def outermost(self, nodes: Sequence[Node]) -> List[Node]:

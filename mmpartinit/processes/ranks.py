@@ -49,10 +49,7 @@ def together(error: Optional[Exception], value: Any = None) -> List[Any]:
         Exception: The error of this rank, if it has one.
         RuleError: If only other ranks have one; names the first of them.
     """
-    if get_world_size() == 1:
-        told: List[Tuple[List[Finding], Any]] = [([], value)]
-    else:
-        told = all_gather_object((_findings(error), value))
+    told = all_gather_object((_findings(error), value))
     if error is not None:
         raise error
     for rank, (findings, _) in enumerate(told):
@@ -123,13 +120,10 @@ def in_line(
     Raises:
         Exception: As of :func:`together`.
     """
-    alone = get_world_size() == 1 or error is not None
-    own = {name for sets in wrote for names in sets for name in names}
-    digests = (
-        {}
-        if alone
-        else {n: _digest(t) for n, t in tensors.items() if n in own}
-    )
+    digests = {}
+    if get_world_size() > 1 and error is None:
+        own = {name for sets in wrote for names in sets for name in names}
+        digests = {n: _digest(t) for n, t in tensors.items() if n in own}
     told = together(error, (wrote, digests))
     union = [
         [set().union(*names) for names in zip(*sets)]

@@ -79,19 +79,16 @@ class InitItem:
 
     def __call__(self, module: nn.Module) -> None:
         """Write the values into a module, as ``initialize`` does."""
-        if not self.whole and not self.writes:
-            initialize(module, self.cfg)
-            return
         initializer: Any = self.initializer
         if not self.writes:
+            if not self.whole:
+                initialize(module, self.cfg)
+                return
             # Unlike MMEngine's, it may be another after it was called.
             initializer = WEIGHT_INITIALIZERS.build(_copied(self.cfg))
         # As `initialize` treats an `override`, which is the only place where
         # MMEngine's initializers do anything without a `layer`.
         initializer.wholemodule = self.whole
-        if not self.writes:
-            initializer(module)
-            return
         with _tensors_only(module, self.writes):
             initializer(module)
 

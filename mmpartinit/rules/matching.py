@@ -71,15 +71,10 @@ class Match:
     @property
     def copies(self) -> Dict[str, Entry]:
         """The tensors to copy, by the names of the new ones to write."""
-        sources = {
-            _below(entry.path, self.rule.copy_from): entry
-            for entry in self.sources
-        }
-        pairs = {
-            entry.path: sources.get(_below(entry.path, self.path))
-            for entry in self.new
-        }
-        return {name: source for name, source in pairs.items() if source}
+        source, target = self.rule.copy_from, self.path
+        sources = {_below(entry.path, source): entry for entry in self.sources}
+        new = {_below(entry.path, target): entry.path for entry in self.new}
+        return {new[key]: sources[key] for key in new if key in sources}
 
     def known_writes(self, item: InitItem) -> Set[str]:
         """Names of what an initializer writes under it, those included that
@@ -175,11 +170,10 @@ def match_rules(
                     raise _no_match(path, selector, hint, more)
         first = len(matches)
         for node in tree.outermost(found):
-            new: List[Entry] = []
-            kept: List[Entry] = []
-            for entry in node.tensors():
-                is_kept = entry.path in loaded and not rule.overwrite
-                (kept if is_kept else new).append(entry)
+            stay = () if rule.overwrite else loaded
+            entries = node.tensors()
+            new = [entry for entry in entries if entry.path not in stay]
+            kept = [entry for entry in entries if entry.path in stay]
             n = counts[node.path]
             counts[node.path] += 1
             matches.append(

@@ -47,15 +47,18 @@ class PrivateMemory:
         self.new, self.kept = new, kept
         tensors = {id(e.value): e.value for e in [*new, *kept]}
         plain = [t for t in tensors.values() if has_memory(t)]
-        if others:
-            storages = set(map(storage_of, plain))
-            for tensor in {id(t): t for t in others}.values():
-                if id(tensor) not in tensors and has_memory(tensor):
-                    if storage_of(tensor) in storages:
-                        plain.append(tensor)
+        storages = {storage_of(t) for t in plain} if others else ()
+        plain += [
+            tensor
+            for tensor in {id(t): t for t in others}.values()
+            if id(tensor) not in tensors
+            and has_memory(tensor)
+            and storage_of(tensor) in storages
+        ]
         self._tensors: List[Tensor] = []
         self._given: Dict[int, Tensor] = {}
-        for region in regions(plain):
+        for numbers in regions(plain):
+            region = [plain[number] for number in numbers]
             if not any(id(tensor) in tensors for tensor in region):
                 continue
             self._tensors += region
@@ -78,9 +81,12 @@ class PrivateMemory:
 
     def _give(self, region: Sequence[Tensor]) -> None:
         """Memory for tensors that share some, laid out as theirs is."""
-        memory = _memory_like(region)
-        for tensor, part in zip(region, memory):
-            given = part.view(tensor.dtype)
+        spans = [span(tensor) for tensor in region]
+        start = spans[0][0] // 64 * 64  # aligned as it is now
+        size = max(end for _, end in spans) - start
+        memory = torch.empty(size, dtype=torch.uint8, device=region[0].device)
+        for tensor, (first, end) in zip(region, spans):
+            given = memory[first - start : end - start].view(tensor.dtype)
             given = given.as_strided(tensor.shape, tensor.stride())
             # With what lies between, for elements may lie on each other.
             _flat(given).copy_(_flat(tensor.detach()))
@@ -142,17 +148,6 @@ class PrivateMemory:
             tensor.data = self._home[id(tensor)]
         for tensor, value in self._aside:
             tensor.detach().copy_(value)
-
-
-def _memory_like(region: Sequence[Tensor]) -> List[Tensor]:
-    """Memory as uint8 of shape (bytes,) for each tensor, which overlap as the
-    tensors do.
-    """
-    spans = [span(tensor) for tensor in region]
-    start = spans[0][0] // 64 * 64  # aligned as it is now
-    size = max(end for _, end in spans) - start
-    memory = torch.empty(size, dtype=torch.uint8, device=region[0].device)
-    return [memory[first - start : end - start] for first, end in spans]
 
 
 def _flat(tensor: Tensor) -> Tensor:
