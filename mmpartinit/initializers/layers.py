@@ -178,11 +178,38 @@ class Identity(_LayerInit):
 
     def obstacle(self, module: nn.Module) -> str:
         """Why a layer cannot be the identity; '' if it can."""
-        weight = getattr(module, 'weight', None)
-        return no_identity(module) if isinstance(weight, Tensor) else ''
+        if not isinstance(getattr(module, 'weight', None), Tensor):
+            return ''
+        shape = tuple(module.weight.shape)
+        start = f'with a weight of shape {shape} cannot be the identity:'
+        if isinstance(module, CONVOLUTIONS):
+            # With padding='same', or by hand what that amounts to.
+            same = tuple(
+                dilation * (size - 1) // 2
+                for dilation, size in zip(module.dilation, module.kernel_size)
+            )
+            if (
+                module.in_channels == module.out_channels
+                and all(size % 2 for size in module.kernel_size)
+                and all(stride == 1 for stride in module.stride)
+                and (
+                    module.padding in ('same', same)
+                    or (module.padding == 'valid' and not any(same))
+                )
+            ):
+                return ''
+            return (
+                f'{start} it takes as many channels out as in, an odd kernel '
+                'size, stride 1 and padding that keeps the size (it has '
+                f'in_channels={module.in_channels}, stride={module.stride}, '
+                f'padding={module.padding!r})'
+            )
+        if len(shape) == 2 and shape[0] == shape[1]:
+            return ''
+        return f'{start} only square matrices and convolutions can'
 
     def _init_weight(self, module: nn.Module) -> None:
-        obstacle = no_identity(module)
+        obstacle = self.obstacle(module)
         if obstacle:
             raise ValueError(f'{type(module).__name__} {obstacle}')
         if isinstance(module, CONVOLUTIONS):
@@ -228,37 +255,6 @@ class ResetParameters(_LayerInit):
 def has_init_weights(module: nn.Module) -> bool:
     """Whether a module says itself how it starts."""
     return callable(getattr(module, 'init_weights', None))
-
-
-def no_identity(module: nn.Module) -> str:
-    """Why a module with a weight cannot be the identity; '' if it can."""
-    shape = tuple(module.weight.shape)
-    start = f'with a weight of shape {shape} cannot be the identity:'
-    if isinstance(module, CONVOLUTIONS):
-        # With padding='same', or by hand what that amounts to.
-        same = tuple(
-            dilation * (size - 1) // 2
-            for dilation, size in zip(module.dilation, module.kernel_size)
-        )
-        if (
-            module.in_channels == module.out_channels
-            and all(size % 2 for size in module.kernel_size)
-            and all(stride == 1 for stride in module.stride)
-            and (
-                module.padding in ('same', same)
-                or (module.padding == 'valid' and not any(same))
-            )
-        ):
-            return ''
-        return (
-            f'{start} it takes as many channels out as in, an odd kernel '
-            'size, stride 1 and padding that keeps the size (it has '
-            f'in_channels={module.in_channels}, stride={module.stride}, '
-            f'padding={module.padding!r})'
-        )
-    if len(shape) == 2 and shape[0] == shape[1]:
-        return ''
-    return f'{start} only square matrices and convolutions can'
 
 
 def own_reset(module: nn.Module) -> Optional[Callable[[], None]]:

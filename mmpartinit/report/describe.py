@@ -94,17 +94,13 @@ def add_scales(records: Sequence[TensorRecord], whole: WholeModel) -> None:
             tensors.append(entry.value)
     with whole.bare():
         for there in whole.shards.in_turn(tensors):
-            _fill(missing, there)
-
-
-def _fill(
-    missing: Dict[int, List[TensorRecord]], tensors: Iterable[Tensor]
-) -> None:
-    tensors = [t for t in tensors if id(t) in missing and _has_scale(t)]
-    samples = [sample(tensor) for tensor in tensors]
-    for tensor, found in zip(tensors, statistics_of_samples(samples)):
-        for record in missing[id(tensor)]:
-            record.mean, record.std = found
+            there = [t for t in there if id(t) in missing and _has_scale(t)]
+            scales = statistics_of_samples(
+                [sample(tensor) for tensor in there]
+            )
+            for tensor, scale in zip(there, scales):
+                for record in missing[id(tensor)]:
+                    record.mean, record.std = scale
 
 
 def _has_scale(tensor: Tensor) -> bool:

@@ -6,6 +6,7 @@ here, for all rules in one error.
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from typing import (
     Any,
@@ -160,36 +161,31 @@ def _parse_rule(index: int, cfg: Dict[str, Any]) -> Rule:
 
 def _check_keys(cfg: Dict[str, Any], wrong: Collector) -> None:
     """See to it that a rule has the keys and values that it may have."""
-    said = [
-        f'unknown key {key!r}{nearest(str(key), KEYS)}; the keys are '
-        f'{", ".join(KEYS)}'
-        for key in cfg
-        if key not in KEYS
-    ]
+    say = partial(wrong.add, 'malformed')
+    for key in cfg:
+        if key not in KEYS:
+            say(
+                f'unknown key {key!r}{nearest(str(key), KEYS)}; the keys are '
+                f'{", ".join(KEYS)}'
+            )
     if 'path' not in cfg:
-        said.append('`path` is missing')
+        say('`path` is missing')
     paths = as_tuple(cfg.get('path', '**'))
     if not paths or not all(isinstance(path, str) for path in paths):
-        said.append(
-            f'`path` must be a str or a list of str, not {short(list(paths))}'
-        )
+        say(f'`path` must be a str or a list of str, not {short(list(paths))}')
     if 'init_cfg' not in cfg and 'copy_from' not in cfg:
-        said.append('`init_cfg` is missing, or `copy_from`')
+        say('`init_cfg` is missing, or `copy_from`')
     if 'init_cfg' in cfg and 'copy_from' in cfg:
-        said.append(
+        say(
             '`init_cfg` and `copy_from` exclude each other; write two rules, '
             'of which the later wins'
         )
-    said += [
-        f'`{key}` must be True or False, not {short(cfg[key])}'
-        for key in _FLAGS
-        if not isinstance(cfg.get(key, False), bool)
-    ]
+    for key in _FLAGS:
+        if not isinstance(cfg.get(key, False), bool):
+            say(f'`{key}` must be True or False, not {short(cfg[key])}')
     source = cfg.get('copy_from', 'x')
     if not isinstance(source, str) or not re.match(r'[^\s*?{}\[\]]+$', source):
-        said.append(
+        say(
             '`copy_from` must be the path of one module or parameter, without '
             f'wildcards, not {short(source)}'
         )
-    for text in said:
-        wrong.add('malformed', text)
