@@ -4,11 +4,7 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch.nn as nn
 from mmengine.logging import print_log
-from mmengine.model import (
-    PretrainedInit,
-    is_model_wrapper,
-    update_init_info,
-)
+from mmengine.model import PretrainedInit, is_model_wrapper, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor
 from torch.nn.parameter import is_lazy

@@ -14,12 +14,7 @@ A class in ``WEIGHT_INITIALIZERS`` may have, and need not:
 from typing import Any, Callable, List, Optional, Tuple
 
 import torch.nn as nn
-from mmengine.model import (
-    BaseInit,
-    KaimingInit,
-    PretrainedInit,
-    XavierInit,
-)
+from mmengine.model import BaseInit, KaimingInit, PretrainedInit, XavierInit
 from torch import Tensor
 
 

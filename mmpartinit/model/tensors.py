@@ -30,11 +30,18 @@ class Statistics(NamedTuple):
 
 
 def has_memory(tensor: Tensor) -> bool:
-    """Whether a tensor's elements lie at addresses of their own."""
+    """Whether a tensor's elements lie at addresses of their own, where they
+    can be written one by one.
+    """
+    # Lazy ones have no size to ask for; of others, a tensor is a part, or
+    # they are held by tensors that it wraps.
+    is_special = type(tensor) not in _PLAIN and (
+        is_lazy(tensor)
+        or lies_in_parts(tensor)
+        or hasattr(type(tensor), '__tensor_flatten__')
+    )
     return (
-        # Lazy ones have no size to ask for; of others, a tensor is a part, or
-        # they are held by tensors that it wraps.
-        (type(tensor) in _PLAIN or not _is_special(tensor))
+        not is_special
         and tensor.layout is torch.strided
         and not tensor.is_quantized
         and not tensor.is_meta
@@ -45,14 +52,6 @@ def has_memory(tensor: Tensor) -> bool:
 def holds_values(tensor: Tensor) -> bool:
     """Whether a tensor has elements with values, wherever they lie."""
     return not is_lazy(tensor) and not tensor.is_meta and tensor.numel() > 0
-
-
-def _is_special(tensor: Tensor) -> bool:
-    return (
-        is_lazy(tensor)
-        or lies_in_parts(tensor)
-        or hasattr(type(tensor), '__tensor_flatten__')
-    )
 
 
 def memory_of(tensor: Tensor) -> int:

@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import permutations
+from operator import attrgetter
 from typing import (
     Dict,
     Iterable,
@@ -221,14 +222,10 @@ class ModelTree:
     def outermost(self, nodes: Sequence[Node]) -> List[Node]:
         """Drop the nodes that lie under another one of them."""
         kept: List[Node] = []
-        for node in sorted(nodes, key=_number):
+        for node in sorted(nodes, key=attrgetter('number')):
             if not kept or node.number >= kept[-1].end:
                 kept.append(node)
         return kept
-
-
-def _number(node: Node) -> int:
-    return node.number
 
 
 def unwrap(module: nn.Module) -> nn.Module:

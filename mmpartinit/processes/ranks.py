@@ -6,17 +6,7 @@ by all of them.
 
 import hashlib
 from contextlib import contextmanager
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterator,
-    List,
-    Optional,
-    Sequence,
-    Set,
-    Tuple,
-)
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 import torch
 from mmengine.dist import (
@@ -158,7 +148,7 @@ def _digest(tensor: Tensor) -> bytes:
     return digest.digest()
 
 
-def _send(tensors: Sequence[Tensor]) -> None:
+def _send(tensors: List[Tensor]) -> None:
     for bucket in _buckets(tensors):
         own = [as_bytes(tensor) for tensor in bucket]
         message = torch.cat(own)
@@ -170,7 +160,7 @@ def _send(tensors: Sequence[Tensor]) -> None:
             tensor.detach().copy_(right)
 
 
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[List[Tensor]]:
+def _buckets(tensors: List[Tensor]) -> Iterator[List[Tensor]]:
     """Tensors on one device that go in one message."""
     bucket: List[Tensor] = []
     size = 0

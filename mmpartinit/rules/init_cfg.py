@@ -7,16 +7,7 @@ What it means is MMEngine's business: initializers are built from its
 import copy
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Optional,
-    Tuple,
-)
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch.nn as nn
 from mmengine.model import initialize
@@ -103,13 +94,13 @@ class InitItem:
         return f'{name}({args})'
 
 
-def has_values(module: nn.Module, keys: Iterable[str]) -> bool:
+def has_values(module: nn.Module, keys: Tuple[str, ...]) -> bool:
     """Whether a module has a tensor under one of the keys."""
     return any(isinstance(getattr(module, key, None), Tensor) for key in keys)
 
 
 @contextmanager
-def _tensors_only(module: nn.Module, keys: Iterable[str]) -> Iterator[None]:
+def _tensors_only(module: nn.Module, keys: Tuple[str, ...]) -> Iterator[None]:
     """Hide what is a number or a name (a hard sigmoid's ``bias``) from
     initializers, which write whatever is not None.
     """

@@ -179,7 +179,7 @@ def match_rules(
             matches.append(
                 Match(rule, node.path, node.value, n, new, kept, sources)
             )
-        if loaded:
+        if loaded and tree.overlapping:
             with wrong.gather(rule):
                 _check_overlaps(tree, matches[first:], loaded)
     return matches

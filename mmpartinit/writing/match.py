@@ -17,7 +17,7 @@ def write_match(match: Match, outside: Memory) -> List[Set[str]]:
 
     Args:
         match (Match): The match.
-        outside (dict): Where the rest of the model lies, as
+        outside (dict): Where the model lies before and after, as
             :func:`memory_map` gives it; not asked for initializers of which
             it is known what they write.
 
@@ -27,7 +27,8 @@ def write_match(match: Match, outside: Memory) -> List[Set[str]]:
 
     Raises:
         RuleError: If an initializer fails, replaces what it should write, or
-            writes to something outside of the match.
+            writes to something outside of the match, or past the match's own
+            memory.
     """
     try:
         return _written(match, outside)

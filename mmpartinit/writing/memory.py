@@ -1,8 +1,10 @@
 """Memory of its own for what an initializer can reach.
 
 Protection does not depend on how an initializer writes. While it runs, no
-tensor under its match is in the model's own memory: whatever it does, loaded
-tensors are out of its reach, and after a failure the model is as it was.
+tensor under its match is in the model's own memory, nor is what its modules
+hold as views of them: loaded tensors are out of its reach, and after a failure
+the match is as it was. A view that it has from elsewhere leads to the model's
+own memory; ``watch.py`` sees what torch writes there.
 """
 
 from typing import Any, Dict, List, Sequence, Set, Tuple

@@ -40,10 +40,8 @@ class WriteWatch(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         for position, name in _written_arguments(func):
-            if position < len(args):
-                value = args[position]
-            else:
-                value = kwargs.get(name)
+            is_given = position < len(args)
+            value = args[position] if is_given else kwargs.get(name)
             values = value if isinstance(value, (list, tuple)) else [value]
             for tensor in values:
                 if isinstance(tensor, Tensor) and has_memory(tensor):
