@@ -2,14 +2,14 @@
 
 import os.path as osp
 from collections import Counter
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import torch.nn as nn
 from torch import Tensor
 
 from ..errors import Collector, nearest, some
 from ..initializers.traits import checkpoint_of, layer_names, obstacle_of
-from ..rules.init_cfg import InitItem, has_values
+from ..rules.init_cfg import InitItem, as_tuple, has_values
 from ..rules.matching import BareParameter
 
 Target = Tuple[str, nn.Module]
@@ -119,10 +119,7 @@ class ItemCheck:
             wrong.add('unsuitable', text, names)
 
     def _check_override(self, wrong: Collector) -> None:
-        overrides: Any = self.item.cfg.get('override') or []
-        if isinstance(overrides, dict):
-            overrides = [overrides]
-        for override in overrides:
+        for override in as_tuple(self.item.cfg.get('override', ())):
             name = override['name']
             without = [t for t in self.targets if not hasattr(t[1], name)]
             if without:

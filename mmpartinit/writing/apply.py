@@ -98,10 +98,12 @@ def _write(
     wrote, differed = in_line(error, log.wrote[first:], tensors)
     log.wrote[first:] = wrote
     log.differed += differed
-    # The statistics of what was written, once for each tensor.
+    # The statistics of what was written, once for each tensor, under all its
+    # names; of tensors that share an address, each has its own.
     names = set().union(*map(new_names, matches, wrote))
-    while names:
-        name = names.pop()
-        same = log.tree.with_sharing([name])
-        names -= same
-        log.statistics.update(dict.fromkeys(same, statistics(tensors[name])))
+    written = {id(tensors[name]): tensors[name] for name in names}
+    found = {number: statistics(t) for number, t in written.items()}
+    for name in names:
+        same = (log.tree.with_sharing([name]) - names) | {name}
+        known = found[id(tensors[name])]
+        log.statistics.update(dict.fromkeys(same, known))

@@ -311,6 +311,21 @@ def test_scales_of_what_no_rule_wrote_come_from_a_sample():
     assert (new.mean, new.std) == (2.0, 0.0)
 
 
+def test_a_tensor_and_its_beginning_have_scales_of_their_own():
+    def fill(module):
+        if isinstance(module, nn.Linear):
+            module.weight.copy_(torch.tensor([[1.0], [3.0]]))
+
+    model = nn.ModuleList()
+    for _ in range(10):
+        model.append(nn.Linear(1, 2, bias=False))
+        beginning = nn.Parameter(model[-1].weight.data[:1])
+        model.append(nn.ParameterDict({'beginning': beginning}))
+    rule = dict(path='**', init_cfg=dict(type='Apply', fn=fill))
+    means = [tensor.mean for tensor in init_modules(model, [rule]).tensors]
+    assert means == [2, 1] * 10
+
+
 @since_torch('2.1')
 def test_scales_of_eight_bit_numbers_beside_others():
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
