@@ -70,18 +70,20 @@ class InitItem:
 
     def __call__(self, module: nn.Module) -> None:
         """Write the values into a module, as ``initialize`` does."""
-        initializer: Any = self.initializer
-        if not self.writes:
-            if not self.whole:
-                initialize(module, self.cfg)
-                return
-            # Unlike MMEngine's, it may be another after it was called.
-            initializer = WEIGHT_INITIALIZERS.build(_copied(self.cfg))
         # As `initialize` treats an `override`, which is the only place where
         # MMEngine's initializers do anything without a `layer`.
-        initializer.wholemodule = self.whole
-        with _tensors_only(module, self.writes):
+        if self.writes:
+            initializer: Any = self.initializer
+            initializer.wholemodule = self.whole
+            with _tensors_only(module, self.writes):
+                initializer(module)
+        elif self.whole:
+            # Unlike MMEngine's, it may be another after it was called.
+            initializer = WEIGHT_INITIALIZERS.build(_copied(self.cfg))
+            initializer.wholemodule = True
             initializer(module)
+        else:
+            initialize(module, self.cfg)
 
     def __str__(self) -> str:
         kind = self.cfg['type']

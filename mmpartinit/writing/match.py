@@ -46,7 +46,7 @@ def _written(match: Match, outside: Memory) -> List[Set[str]]:
     memory = PrivateMemory(
         match.new,
         match.kept,
-        [] if are_known else _other_tensors(match.target),
+        structure.other_tensors() if structure else [],
         not items or any(item.reads for item in items),
     )
     wrote: List[Set[str]] = []
@@ -111,25 +111,25 @@ def _copy(match: Match) -> Set[str]:
     return set(copies)
 
 
-def _other_tensors(module: nn.Module) -> List[Tensor]:
-    """Tensors that modules hold beside their entries of the state dict."""
-    return [
-        value
-        for child in module.modules()
-        for held in (child._buffers, vars(child))
-        for value in held.values()
-        if isinstance(value, Tensor)
-    ]
-
-
 class _Structure:
     """Which modules, parameters and buffers hang where under a module."""
 
     def __init__(self, module: nn.Module) -> None:
+        modules = dict(module.named_modules())
+        self._modules = modules.values()
         self._entries: List[Tuple[str, Dict[str, Any], Dict[str, Any]]] = [
             (name, entries, dict(entries))
-            for name, child in module.named_modules()
+            for name, child in modules.items()
             for entries in (child._parameters, child._buffers, child._modules)
+        ]
+
+    def other_tensors(self) -> List[Tensor]:
+        """Those that hang there without being entries of the state dict."""
+        return [
+            value
+            for child in self._modules
+            for value in (*child._buffers.values(), *vars(child).values())
+            if isinstance(value, Tensor)
         ]
 
     def replaced(self) -> List[str]:
