@@ -126,7 +126,7 @@ def loaded_names(
         strange += [] if nodes else [path]
     if strange and not found:
         name = strange[0]
-        near = nearest(name, list(tree.index)) or ''
+        near = nearest(name, list(tree.index)[:5000])
         raise RuleError.of(
             'loaded',
             f'`loaded` names nothing of the model: {some(strange, 3)}{near}; '
