@@ -117,8 +117,7 @@ class InitPlan:
     def _check_unchanged(self) -> None:
         """See to it that the model is the one that was planned for."""
         for entry in self.whole.tree.entries:
-            there = (entry.owner._parameters, entry.owner._buffers)
-            if all(t.get(entry.key) is not entry.value for t in there):
+            if getattr(entry.owner, entry.key, None) is not entry.value:
                 text = f'{entry.path} is another tensor than it was; plan anew'
                 raise RuleError.of('model-changed', text, [entry.path])
 

@@ -149,6 +149,12 @@ def parse_init_cfg(init_cfg: Any) -> Tuple[InitItem, ...]:
         with wrong.gather(where=name):
             if cfg.get('layer', 'all') == []:
                 raise _wrong('`layer` is empty, so nothing is meant')
+            layers = as_tuple(cfg.get('layer') or ())
+            if not all(isinstance(layer, str) for layer in layers):
+                raise _wrong(
+                    '`layer` must name classes, as a str or a list of str, '
+                    f'not {short(cfg["layer"])}'
+                )
         arguments = {k: v for k, v in cfg.items() if k != 'override'}
         with wrong.gather(where=name):
             items.append(InitItem(name, cfg, _build(arguments)))
@@ -164,7 +170,9 @@ def _wrong(message: str) -> RuleError:
 
 
 def _check_override(override: Any) -> None:
-    if not isinstance(override, dict) or 'name' not in override:
+    if not isinstance(override, dict) or not isinstance(
+        override.get('name'), str
+    ):
         raise _wrong(
             'each `override` is a dict with the `name` of an attribute, not '
             f'{short(override)}'
@@ -185,6 +193,11 @@ def _build(cfg: Dict[str, Any]) -> Any:
         raise _wrong(
             '`type` must name an initializer or be its class, not '
             f'{short(kind)}'
+        )
+    if 'checkpoint' in cfg and not isinstance(cfg['checkpoint'], str):
+        raise _wrong(
+            '`checkpoint` must be the name of a file or a URL, not '
+            f'{short(cfg["checkpoint"])}'
         )
     try:
         return WEIGHT_INITIALIZERS.build(_copied(cfg))

@@ -8,9 +8,13 @@ none included.
 """
 
 import re
-from typing import List, Tuple
+from typing import Iterator, List, Tuple
 
-from ..errors import RuleError
+from ..errors import RuleError, short
+
+# Of what one pattern may have, so that reading it takes no time to notice.
+_MOST_PIECES = 100
+_MOST_PATHS = 10_000
 
 
 def parse_pattern(pattern: str) -> List[Tuple[str, ...]]:
@@ -26,8 +30,17 @@ def parse_pattern(pattern: str) -> List[Tuple[str, ...]]:
             'the path is empty; write the dotted name of a module '
             "or parameter, or '**' for the whole model"
         )
-    alternatives = []
+    if pattern.count('{') > _MOST_PIECES or pattern.count('.') > _MOST_PIECES:
+        raise _wrong(
+            f'{short(pattern)} has more than {_MOST_PIECES} segments or braces'
+        )
+    alternatives: List[Tuple[str, ...]] = []
     for plain in _expand_braces(pattern):
+        if len(alternatives) == _MOST_PATHS:
+            raise _wrong(
+                f'{short(pattern)} stands for over {_MOST_PATHS:,} paths; '
+                'write `*`, or several rules'
+            )
         segments = tuple(plain.split('.'))
         for segment in segments:
             _check_segment(segment, plain)
@@ -57,12 +70,13 @@ def _check_segment(segment: str, pattern: str) -> None:
         raise _wrong(f'unbalanced square bracket in {segment!r}')
 
 
-def _expand_braces(pattern: str) -> List[str]:
+def _expand_braces(pattern: str) -> Iterator[str]:
     start = pattern.find('{')
     if start < 0:
         if '}' in pattern:
             raise _wrong(f'`}}` without `{{` in {pattern!r}')
-        return [pattern]
+        yield pattern
+        return
     depth, commas = 0, [start]
     for end in range(start, len(pattern)):
         depth += {'{': 1, '}': -1}.get(pattern[end], 0)
@@ -78,8 +92,6 @@ def _expand_braces(pattern: str) -> List[str]:
             '`{a,b}` for words, `[2-4]` for one of several characters'
         )
     words = [pattern[i + 1 : j] for i, j in zip(commas, commas[1:] + [end])]
-    return [
-        pattern[:start] + expanded
-        for word in words
-        for expanded in _expand_braces(word + pattern[end + 1 :])
-    ]
+    for word in words:
+        for expanded in _expand_braces(word + pattern[end + 1 :]):
+            yield pattern[:start] + expanded

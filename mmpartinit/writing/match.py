@@ -61,13 +61,8 @@ def _written(match: Match, outside: Memory) -> List[Set[str]]:
                 wrote[-1] |= memory.changed(wrote[-1], before)
         if not items:
             wrote.append(_copy(match))
-        replaced = structure.replaced() if structure else []
-        if replaced:
-            raise RuleError.of(
-                'replaced',
-                f'it replaced {", ".join(replaced)} by another, which the '
-                'optimizer does not know; write in place, as nn.init does',
-            )
+        if structure:
+            structure.check()
         memory.take_home(set().union(*wrote))
     except BaseException:
         if structure:
@@ -117,10 +112,12 @@ class _Structure:
     def __init__(self, module: nn.Module) -> None:
         modules = dict(module.named_modules())
         self._modules = modules.values()
-        self._entries: List[Tuple[str, Dict[str, Any], Dict[str, Any]]] = [
-            (name, entries, dict(entries))
+        # Where, in which dict, and what: `__init__` makes new dicts.
+        self._before: List[Tuple[str, Any, str, Any, Dict[str, Any]]] = [
+            (name, vars(child), kind, entries, dict(entries.items()))
             for name, child in modules.items()
-            for entries in (child._parameters, child._buffers, child._modules)
+            for kind in ('_parameters', '_buffers', '_modules')
+            for entries in [getattr(child, kind)]
         ]
 
     def other_tensors(self) -> List[Tensor]:
@@ -132,18 +129,35 @@ class _Structure:
             if isinstance(value, Tensor)
         ]
 
-    def replaced(self) -> List[str]:
-        """Names, seen from the module, of what was replaced or taken away."""
-        return [
-            f'{name}.{key}' if name else key
-            for name, entries, before in self._entries
-            for key, value in before.items()
-            if key not in entries or entries[key] is not value
-        ]
+    def check(self) -> None:
+        """Raise a RuleError if anything was replaced, taken away or added,
+        with its names as seen from the module.
+        """
+        replaced, added = [], []
+        for name, own, kind, entries, before in self._before:
+            start = f'{name}.' if name else ''
+            now = dict(own.get(kind, entries).items())
+            replaced += [
+                start + key
+                for key, value in before.items()
+                if key not in now or now[key] is not value
+            ]
+            added += [start + key for key in now if key not in before]
+        said = [f'replaced {", ".join(replaced)} by another'] * bool(replaced)
+        said += [f'added {", ".join(added)}'] * bool(added)
+        if said:
+            raise RuleError.of(
+                'replaced',
+                f'it {" and ".join(said)}, which the optimizer does not know; '
+                'write in place, as nn.init does',
+                replaced + added,
+            )
 
     def restore(self) -> None:
         """Have the same things hang there, in the same order."""
-        for _, entries, before in self._entries:
+        for _, own, kind, entries, before in self._before:
+            if kind in own:
+                own[kind] = entries
             if [*map(id, entries.values())] != [*map(id, before.values())]:
                 entries.clear()
                 entries.update(before)

@@ -31,7 +31,7 @@ from mmpartinit.rules.selection import Selector
 # What makes a finding: where among its arguments the level and the code are.
 # `RuleError.of` and `Collector.add` make errors; `remarks` are notes.
 MAKERS = dict(of=(None, 0), add=(None, 0), Finding=(0, 1))
-MAKERS.update(_found=(0, 1), _of=(1, 2))
+MAKERS.update(_found=(0, 1), finding=(0, 1))
 WORDS = dict(
     error=('error', '错误'), warning=('warning', '警告'), note=('note', '提示')
 )

@@ -267,3 +267,17 @@ def test_pretrained_takes_a_home_directory(tmp_path, monkeypatch):
     model = ToyModel()
     init_modules(model, [dict(path='head', init_cfg=cfg)])
     assert same(model.head.weight, state['head.weight'])
+
+
+@pytest.mark.parametrize(
+    'cfg, words',
+    [
+        (dict(type='Pretrained', checkpoint=None), 'a file or a URL, not Non'),
+        (dict(type='AdaptedPretrained', checkpoint=5), 'file or a URL, not 5'),
+        (dict(type='Constant', val=0, override=dict(name=3)), 'the `name` of'),
+        (dict(type='Constant', val=0, layer=['Linear', 3]), 'name classes'),
+    ],
+)
+def test_values_of_another_type_are_errors_of_their_rule(cfg, words):
+    with pytest.raises(RuleError, match=f"rule 0 .path 'head'.*{words}"):
+        plan_init(ToyModel(), [dict(path='head', init_cfg=cfg)])

@@ -207,3 +207,17 @@ def test_a_module_in_two_places_is_one_match_under_its_first_name():
     model['b'] = model['a']
     assert select(model, '*') == ['a']
     assert select(model, 'b') == ['a']
+
+
+@pytest.mark.parametrize(
+    'pattern, words',
+    [
+        ('{a,b}' * 40, 'stands for over 10,000 paths'),
+        ('{a,' * 900 + 'b' + '}' * 900, 'more than 100 segments or braces'),
+        ('.'.join(['**'] * 1500), 'more than 100 segments or braces'),
+    ],
+)
+def test_what_stands_for_too_much_is_refused_at_once(pattern, words):
+    with pytest.raises(RuleError, match=words):
+        parse_pattern(pattern)
+    assert len(parse_pattern('{a,b}' * 13)) == 2**13

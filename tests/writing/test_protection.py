@@ -477,3 +477,33 @@ def test_through_a_real_runner_with_load_from(work_dir, tmp_path):
             assert same(value, state[name]), name
         elif name.endswith('.weight') and 'fc2' not in name:
             assert value.eq(0.125).all(), name
+
+
+def anew(module):
+    if isinstance(module, nn.Linear):
+        module.__init__(module.in_features, module.out_features)
+
+
+def grown(module):
+    nn.init.ones_(module.weight)
+    module.gain = nn.Parameter(torch.ones(3))
+    module.register_buffer('steps', torch.ones(1))
+    module.extra = nn.Identity()
+
+
+@pytest.mark.parametrize(
+    'fn, words',
+    [(anew, 'replaced weight, bias by'), (grown, 'added gain, steps, extra')],
+)
+@pytest.mark.parametrize('loaded', [[], ['0.weight']])
+def test_a_layer_is_neither_made_anew_nor_added_to(fn, words, loaded):
+    model = nn.Sequential(nn.Linear(3, 3))
+    before = snapshot(model)
+    kept = [model[0].weight, model[0].bias]
+    rule = dict(path='0', init_cfg=dict(type='Apply', fn=fn))
+    with pytest.raises(RuleError, match=words):
+        init_modules(model, [rule], loaded=loaded)
+    assert [id(p) for p in model.parameters()] == [id(p) for p in kept]
+    assert list(model.modules()) == [model, model[0]]
+    for name, value in model.state_dict().items():
+        assert same(value, before[name]), name
