@@ -54,12 +54,14 @@ def holds_values(tensor: Tensor) -> bool:
     return not is_lazy(tensor) and not tensor.is_meta and tensor.numel() > 0
 
 
-def memory_of(tensor: Tensor) -> int:
-    """A number that tensors have in common which lie at one address."""
+def memory_of(tensor: Tensor) -> Tuple[int, int]:
+    """Where tensors begin, and how many elements they have: the same for those
+    that hold the same ones.
+    """
     try:
-        return tensor.data_ptr() or id(tensor)
+        return tensor.data_ptr() or id(tensor), tensor.numel()
     except (RuntimeError, ValueError, NotImplementedError):
-        return id(tensor)  # sparse, lazy, and what wraps other tensors
+        return id(tensor), 0  # sparse, lazy, and what wraps other tensors
 
 
 def span(tensor: Tensor) -> Tuple[int, int]:

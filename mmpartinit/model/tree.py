@@ -181,18 +181,24 @@ class ModelTree:
         """The first place of what hangs in several."""
         return self._first.get(id(node.value), node)
 
-    @cached_property
+    @property
     def sharing(self) -> Dict[str, List[str]]:
-        """Names of the entries that are one tensor, or tensors at one
-        address, by each of these names; others are not in it.
+        """Names of the entries that are one tensor, or tensors of the same
+        elements, by each of these names; others are not in it.
         """
-        first: Dict[int, str] = {}
+        return self._shared[0]
+
+    @cached_property
+    def _shared(self) -> Tuple[Dict[str, List[str]], bool]:
+        """Besides, whether some begin at one place and end at several."""
+        first: Dict[Tuple[int, int], str] = {}
         shared: Dict[str, List[str]] = {}
         for entry in self.entries:
             name = first.setdefault(memory_of(entry.value), entry.path)
             if name is not entry.path:
                 shared.setdefault(name, [name]).append(entry.path)
-        return {name: names for names in shared.values() for name in names}
+        names = {name: names for names in shared.values() for name in names}
+        return names, len({start for start, _ in first}) < len(first)
 
     def with_sharing(self, names: Iterable[str]) -> Set[str]:
         """Names, and those of all tensors that share memory with them."""
@@ -204,13 +210,16 @@ class ModelTree:
 
     @cached_property
     def overlapping(self) -> Dict[str, List[str]]:
-        """Names of the entries that have elements in common with others which
-        begin at another address, and the names of those.
+        """Names of the entries that have some elements in common with others,
+        and the names of those.
         """
         names: Dict[str, List[str]] = {}
         entries: List[Entry] = []
-        # Of two such, one does not begin where their storage does.
-        if any(is_inside(entry.value) for entry in self.entries):
+        # Of two such, one does not begin where their storage does, or both
+        # begin at one place and one ends before the other.
+        if self._shared[1] or any(
+            is_inside(entry.value) for entry in self.entries
+        ):
             entries = [e for e in self.entries if has_memory(e.value)]
         for region in regions(entry.value for entry in entries):
             for a, b in permutations([entries[i] for i in region], 2):

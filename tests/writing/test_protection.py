@@ -507,3 +507,14 @@ def test_a_layer_is_neither_made_anew_nor_added_to(fn, words, loaded):
     assert list(model.modules()) == [model, model[0]]
     for name, value in model.state_dict().items():
         assert same(value, before[name]), name
+
+
+def test_a_tensor_of_which_a_slice_is_loaded_is_refused():
+    """Both begin at one address, and one ends before the other."""
+    rows = torch.zeros(4, 2)
+    model = nn.ModuleDict({'a': nn.Linear(2, 2), 'b': nn.Linear(2, 4)})
+    model['a'].weight.data, model['b'].weight.data = rows[:2], rows
+    rule = dict(path='b', init_cfg=dict(type='Constant', val=7.0))
+    with pytest.raises(RuleError, match='b.weight lies in the memory of a.'):
+        init_modules(model, [rule], loaded='a.weight')
+    assert rows.eq(0).all()
