@@ -532,3 +532,18 @@ def test_a_plan_is_for_the_model_as_it_was():
     ):
         plan.apply()
     plan_init(model, [dict(path='head', init_cfg=NORMAL)]).apply()
+
+
+def test_errors_say_which_rule_and_path_they_are_about():
+    rules = [
+        dict(path='head', init_cfg=NORMAL),
+        dict(path=['head', 'nekc'], init_cfg=NORMAL),
+        dict(path='head', init_cfg=dict(type='Kaimin')),
+    ]
+    for wrong, code in ((rules[:2], 'path-not-found'), (rules, 'init-cfg')):
+        with pytest.raises(RuleError) as info:
+            plan_init(ToyModel(), wrong)
+        (found,) = info.value.findings
+        path = ', '.join(np.atleast_1d(wrong[-1]['path']))
+        assert (found.code, found.level) == (code, 'error')
+        assert (found.rule, found.path) == (len(wrong) - 1, path)

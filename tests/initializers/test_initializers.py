@@ -275,3 +275,24 @@ def test_what_reaches_nothing_is_said_before_anything_is_written(bare):
         rule = dict(path='attn', init_cfg=dict(type=kind, layer='Conv2d'))
         with pytest.raises(RuleError, match='initialises nothing: no layer'):
             plan_init(bare, [rule])
+
+
+@pytest.mark.parametrize('said', [('weight',), 'weight'])
+def test_an_initializer_that_says_what_it_writes_may_read_it(said):
+    """Unless it says that it does not, what there was is there for it."""
+
+    class Halved:
+        writes = said
+
+        def __call__(self, module):
+            module.weight.mul_(0.5)
+
+    model = nn.ModuleDict({'old': nn.Linear(3, 3), 'new': nn.Linear(3, 3)})
+    start = snapshot(model)
+    rule = dict(path='new', init_cfg=dict(type=Halved))
+    plan = plan_init(model, [rule])
+    assert plan.preview().rules[0].wrote == ['new.weight']
+    plan.apply()
+    for name, value in model.state_dict().items():
+        half = 0.5 if name == 'new.weight' else 1.0
+        assert same(value, start[name] * half), name
