@@ -6,7 +6,7 @@ What finds something wrong raises a :class:`RuleError` of one finding; a
 
 import difflib
 from dataclasses import dataclass, field, replace
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 LEVELS = ('error', 'warning', 'note')
 
@@ -39,8 +39,11 @@ class RuleError(ValueError):
         findings (list[Finding]): The problems, each with a code.
     """
 
-    def __init__(self, findings: Sequence[Finding]) -> None:
+    def __init__(self, findings: Union[str, Sequence[Finding]]) -> None:
         super().__init__(findings)
+        if isinstance(findings, str):
+            # MMEngine before 0.9 raises what a hook raises anew, as text.
+            findings = [Finding('error', 'malformed', findings)]
         self.findings = list(findings)
 
     @classmethod

@@ -171,7 +171,8 @@ def _note(module: nn.Module, keys: Set[str], load: Optional[Load]) -> None:
             before = getattr(parameter, _TOGETHER, ())
             setattr(parameter, _TOGETHER, tuple({*before, *keys}))
     if load is not None:
-        load.used += len(keys)
+        # Before torch 2.2, batch norm loads a counter of its own.
+        load.used += len(keys - {'num_batches_tracked'})
     for listener in _listeners:
         listener(module, keys)
 
