@@ -126,6 +126,8 @@ class _FsdpUnit(Unit):
             self.parts.append(_Part(owner, key, _stand_in(shape, original)))
         wholes = {(part.owner, part.key): part.whole for part in self.parts}
         for info in flat._shared_param_infos:
+            if (info.module, info.param_name) in wholes:
+                continue  # a module that hangs in several places
             whole = wholes[info.prim_module, info.prim_param_name]
             self.parts.append(_Part(info.module, info.param_name, whole))
         # Without `use_orig_params` it hangs here.
