@@ -1,6 +1,6 @@
 """The report: its records, and how they are shown."""
 
 from ..errors import Finding
-from .records import RuleRecord, TensorRecord
+from .records import CheckpointRecord, RuleRecord, TensorRecord
 
-__all__ = ['Finding', 'RuleRecord', 'TensorRecord']
+__all__ = ['CheckpointRecord', 'Finding', 'RuleRecord', 'TensorRecord']

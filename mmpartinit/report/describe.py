@@ -3,24 +3,23 @@
 Nothing here writes to a model or judges what was done.
 """
 
-from typing import Collection, Dict, Iterable, List, Sequence
+from typing import Dict, Iterable, List, Sequence
 
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from ..model.origins import Origins
 from ..model.tensors import has_memory, sample, statistics_of_samples
 from ..model.whole import WholeModel
 from ..rules.matching import Match
 from ..rules.rule import Rule
 from ..writing.log import WriteLog
-from .records import RuleRecord, TensorRecord
+from .records import CheckpointRecord, RuleRecord, TensorRecord
 
 
-def tensor_records(
-    loaded: Collection[str], log: WriteLog
-) -> List[TensorRecord]:
-    """Say of each tensor where its values come from; ``loaded`` has every
-    name of each loaded one.
+def tensor_records(origins: Origins, log: WriteLog) -> List[TensorRecord]:
+    """Say of each tensor where its values come from; ``origins`` has every
+    name of each one that was loaded or put in.
     """
     sources = {
         (match.rule.index, name): source.path
@@ -36,7 +35,7 @@ def tensor_records(
             name,
             shape_of(entry.value),
             str(entry.value.dtype).replace('torch.', ''),
-            'model',
+            origins.of(name),
         )
         if name in log.written:
             record.origin = 'rule'
@@ -45,10 +44,25 @@ def tensor_records(
             known = log.statistics.get(name)
             if known:
                 record.mean, record.std = known.mean, known.std
-        elif name in loaded:
-            record.origin = 'checkpoint'
+        elif name in origins.files:
+            record.file, record.key = origins.files[name]
         records.append(record)
     return records
+
+
+def checkpoint_records(origins: Origins) -> List[CheckpointRecord]:
+    """Say of each state dict that was loaded what became of it."""
+    return [
+        CheckpointRecord(
+            loaded.path,
+            loaded.file,
+            loaded.tensors,
+            loaded.used,
+            [[name, list(a), list(b)] for name, a, b in loaded.shapes],
+            list(loaded.unused),
+        )
+        for loaded in origins.checkpoints
+    ]
 
 
 def rule_records(

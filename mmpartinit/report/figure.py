@@ -43,9 +43,10 @@ class _Style(NamedTuple):
 
 
 _STYLES = dict(
-    checkpoint=_Style('checkpoint', '#0072B2', '', 'o', 5),
-    rule=_Style('rule', '#E69F00', '/////', 'D', 8),
-    model=_Style("model's own code", '#8C8C8C', '.....', 'x', 9),
+    file=_Style('from a file', '#0072B2', '', 'o', 5),
+    code=_Style('put in by code', '#56B4E9', '---', '^', 8),
+    rule=_Style('from a rule', '#E69F00', '/////', 'D', 8),
+    built=_Style('as built', '#8C8C8C', '.....', 'x', 9),
 )
 
 
@@ -73,11 +74,11 @@ def _draw(records: Sequence[TensorRecord]) -> 'Figure':
 
     tensors = [t for t in records if not _is_counter(t)]
     parts = model_parts(tensors, _MOST_ROWS)
-    height = 0.64 + 0.3 * len(parts)
+    height = 0.76 + 0.3 * len(parts)
     figure = Figure(figsize=(_WIDTH, height), dpi=_DPI)
     sizes = [[value_size(tensor) for tensor in part.tensors] for part in parts]
     has_sizes = any(size is not None for row in sizes for size in row)
-    top, bottom = 1 - 0.28 / height, 0.36 / height
+    top, bottom = 1 - 0.4 / height, 0.36 / height
     shares = figure.add_axes(
         (0.315, bottom, 0.2 if has_sizes else 0.6, top - bottom)
     )
@@ -227,7 +228,7 @@ def _draw_sizes(
                     x.append(max(math.log10(size), low) if size else zero)
                     # Spread a little, in the model's order.
                     spread = number / max(len(part.tensors) - 1, 1) - 0.5
-                    y.append(row + 0.25 * (lane - 1) + 0.16 * spread)
+                    y.append(row + 0.2 * (lane - 1.5) + 0.12 * spread)
         axes.scatter(
             x,
             y,
@@ -277,7 +278,7 @@ def _draw_legend(figure: 'Figure', tensors: List[TensorRecord]) -> None:
     figure.legend(
         handles=marks,
         loc='upper center',
-        ncols=3,
+        ncols=2,
         fontsize=6.5,
         frameon=False,
         handletextpad=0.1,

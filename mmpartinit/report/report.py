@@ -7,10 +7,11 @@ from typing import Any, Dict, List, Optional
 
 from ..errors import LEVELS, Finding
 from .figure import draw_report
-from .records import ORIGINS, RuleRecord, TensorRecord
-from .text import report_text
+from .records import ORIGINS, CheckpointRecord, RuleRecord, TensorRecord
+from .text import origin_lines, report_text
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_ORIGINS_OF_1 = {'checkpoint': 'file', 'model': 'built'}  # in version 1
 LOG_LINES = 29  # and the line above them in the log
 
 
@@ -28,12 +29,18 @@ class InitReport:
         tensors (list[TensorRecord]): Every entry of the state dict, in order.
         rules (list[RuleRecord]): One for each rule, in order.
         findings (list[Finding]): What the user should see.
+        known_by (str): How the origins are known, in a line; empty in
+            reports of version 1.
+        checkpoints (list[CheckpointRecord]): What became of each state dict
+            that was loaded as a whole.
     """
 
     seed: Optional[int]
     tensors: List[TensorRecord]
     rules: List[RuleRecord]
     findings: List[Finding] = field(default_factory=list)
+    known_by: str = ''
+    checkpoints: List[CheckpointRecord] = field(default_factory=list)
 
     def origins(self) -> Dict[str, int]:
         """Number of tensors from each origin."""
@@ -46,9 +53,9 @@ class InitReport:
         """How many tensors have which origin, in one line."""
         origins = self.origins()
         return (
-            f'{len(self.tensors)} tensors: {origins["checkpoint"]} from '
-            f'checkpoint, {origins["rule"]} from rules, {origins["model"]} '
-            'from model'
+            f'{len(self.tensors)} tensors: {origins["file"]} from files, '
+            f'{origins["code"]} put in by code, {origins["rule"]} from rules, '
+            f'{origins["built"]} as built'
         )
 
     def to_dict(self) -> Dict[str, Any]:
@@ -69,7 +76,7 @@ class InitReport:
 
     @classmethod
     def load(cls, path: str) -> 'InitReport':
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote, also as it was in version 1.
 
         Args:
             path (str): A file ``init_report.json``.
@@ -86,11 +93,11 @@ class InitReport:
         except (ValueError, OSError) as error:
             raise ReportError(f'{path} cannot be read: {error}') from error
         version = data.get('version') if isinstance(data, dict) else None
-        if version != FORMAT_VERSION:
+        if version not in (1, FORMAT_VERSION):
             found = 'none' if version is None else repr(version)
             raise ReportError(
                 f'{path} is no report that this mmpartinit reads: its '
-                f'`version` should be {FORMAT_VERSION}, and is {found}'
+                f'`version` should be 1 or {FORMAT_VERSION}, and is {found}'
             )
         try:
             report = cls(
@@ -98,7 +105,13 @@ class InitReport:
                 _records(TensorRecord, data['tensors']),
                 _records(RuleRecord, data['rules']),
                 _records(Finding, data['findings']),
+                data.get('known_by', ''),
+                _records(CheckpointRecord, data.get('checkpoints', [])),
             )
+            if version == 1:
+                for tensor in report.tensors:
+                    origin = tensor.origin
+                    tensor.origin = _ORIGINS_OF_1.get(origin, origin)
             _check(report)
             return report
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -124,9 +137,15 @@ class InitReport:
                 Defaults to None: all there is to say.
             width (int): Characters in a line at most.
         """
-        return report_text(
-            self.rules, self.summary(), self.findings, lines, width
+        origins = origin_lines(
+            self.summary(),
+            self.known_by,
+            self.tensors,
+            self.checkpoints,
+            lines is not None,
+            width,
         )
+        return report_text(self.rules, origins, self.findings, lines, width)
 
     def __str__(self) -> str:
         return self.text(LOG_LINES)
@@ -143,6 +162,8 @@ def _check(report: InitReport) -> None:
     for tensor in report.tensors:
         if tensor.origin not in ORIGINS:
             raise ValueError(f'{tensor.name!r} has origin {tensor.origin!r}')
+        _check_text(tensor.file, f'the file of {tensor.name!r}')
+    _check_text(report.known_by, '`known_by`')
     for finding in report.findings:
         if finding.level not in LEVELS:
             raise ValueError(f'a finding has level {finding.level!r}')
@@ -150,6 +171,16 @@ def _check(report: InitReport) -> None:
     for rule in report.rules:
         for names in (rule.path, rule.init_cfg, rule.matched):
             lists.append((f'rule {rule.index!r}', names))
+    for loaded in report.checkpoints:
+        _check_text(loaded.path, 'the path of a checkpoint')
+        _check_text(loaded.file, 'the file of a checkpoint')
+        lists.append(('a checkpoint', loaded.unused))
+        lists.append(('a checkpoint', [name for name, _, _ in loaded.shapes]))
     for where, names in lists:
         if not all(isinstance(name, str) for name in names):
             raise ValueError(f'{where} has names that are no strings')
+
+
+def _check_text(value: Any, what: str) -> None:
+    if not isinstance(value, (str, type(None))):
+        raise ValueError(f'{what} is {value!r}, no string')

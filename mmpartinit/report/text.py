@@ -6,6 +6,7 @@ longer than asked for.
 
 import re
 import textwrap
+from collections import Counter
 from typing import Dict, Iterable, List, Optional, Tuple
 
 from rich import box
@@ -13,28 +14,29 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import LEVELS, Finding
-from .records import RuleRecord
+from .records import CheckpointRecord, RuleRecord, TensorRecord
 
 _NUMBER = re.compile(r'(\d+)')
 _MOST_RULES = 12
+_MOST_FILES = 4
 _MOST_GROUPS = 40
 
 
 def report_text(
     rules: List[RuleRecord],
-    summary: str,
+    origins: List[str],
     findings: List[Finding],
     lines: Optional[int],
     width: int,
 ) -> str:
-    """Write a report as text.
+    """Write a report as text; ``origins`` as :func:`origin_lines` has them.
 
     With ``lines``, it has that many at most: rules and findings that do not
     fit are counted, errors and warnings come first. ``width`` is the number
     of characters in a line at most.
     """
     table = _rules_table(rules, lines is not None, width)
-    text = [*table, *textwrap.wrap(summary, width)]
+    text = [*table, *origins]
     findings = sorted(findings, key=lambda f: LEVELS.index(f.level))
     if lines is None:
         for finding in findings:
@@ -43,6 +45,52 @@ def report_text(
             )
         return '\n'.join(text)
     return '\n'.join(text + _shortly(findings, lines - len(text), width))
+
+
+def origin_lines(
+    summary: str,
+    known_by: str,
+    tensors: Iterable[TensorRecord],
+    checkpoints: Iterable[CheckpointRecord],
+    is_short: bool,
+    width: int,
+) -> List[str]:
+    """What decided the values, and how that is known: the summary, and a line
+    for each file; where there is room, one for each checkpoint of which not
+    all went into the model.
+    """
+    lines = textwrap.wrap(summary, width)
+    if known_by:
+        lines += textwrap.wrap(f'Known by {known_by}', width)
+    files = Counter(t.file for t in tensors if t.file).most_common()
+    shown = files
+    if is_short and len(files) > _MOST_FILES:
+        shown = files[: _MOST_FILES - 1]
+    for file, count in shown:
+        end = f': {count} tensors'
+        lines.append(f'  {_end_of(file, width - 2 - len(end))}{end}')
+    if len(shown) < len(files):
+        lines.append(f'  and {len(files) - len(shown)} more files')
+    for loaded in () if is_short else checkpoints:
+        if not (loaded.unused or loaded.shapes):
+            continue
+        lines += textwrap.wrap(
+            f'{loaded.file or "A state dict"}, loaded into '
+            f'{loaded.path or "the model"}: {loaded.used} of {loaded.tensors} '
+            f'tensors used, {len(loaded.unused)} unused, '
+            f'{len(loaded.shapes)} of another shape',
+            width,
+            subsequent_indent='    ',
+            break_on_hyphens=False,
+        )
+    return lines
+
+
+def _end_of(text: str, most: int) -> str:
+    """A text, or its end where there is not enough room: of a path, the name
+    of the file.
+    """
+    return text if len(text) <= most else '…' + text[len(text) - most + 1 :]
 
 
 def _rules_table(

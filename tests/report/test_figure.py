@@ -11,7 +11,7 @@ import torch
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization import BaseVisBackend
 from PIL import Image
-from toy import SE_ZERO, build_runner, hooks, pretrained
+from toy import SE_ZERO, build_runner, hooks, pretrained, report_of
 from work import Work
 
 from mmpartinit import InitReport
@@ -23,10 +23,15 @@ from mmpartinit.report.figure import (
 )
 from mmpartinit.report.records import TensorRecord
 
-COLOURS = dict(checkpoint='#0072B2', rule='#E69F00', model='#8C8C8C')
+COLOURS = dict(
+    file='#0072B2',
+    code='#56B4E9',
+    rule='#E69F00',
+    built='#8C8C8C',
+)
 
 
-def record(name, origin='checkpoint', mean=0.0, std=0.1):
+def record(name, origin='file', mean=0.0, std=0.1):
     rule = 0 if origin == 'rule' else None
     return TensorRecord(name, [8, 8], 'float32', origin, rule, mean, std)
 
@@ -41,8 +46,17 @@ def detector(blocks, mean=0.0, std=0.1):
             record(f'{stem}.se.fc1.weight', 'rule', mean, std),
             record(f'{stem}.se.fc2.weight', 'rule', 0.0, 0.0),
         ]
-    tensors += [record(f'neck.{i}.weight', 'model') for i in range(4)]
-    return [*tensors, record('head.weight', 'model')]
+    tensors += [record(f'neck.{i}.weight', 'built') for i in range(4)]
+    return [*tensors, record('head.weight', 'built')]
+
+
+def four_origins(count):
+    """So many tensors of each origin, in one part of a model."""
+    return [
+        record(f'a.{origin}.{i}', origin)
+        for i in range(count)
+        for origin in COLOURS
+    ]
 
 
 def pixels(image, colour):
@@ -68,8 +82,9 @@ def test_a_start_leaves_the_figure_beside_the_report(trained):
         assert image.format == 'PNG'
         image = np.asarray(image.convert('RGB'))
     assert image.shape[1] == 680 and 300 < image.shape[0] < 1200
-    # All three origins are in it.
-    assert all(pixels(image, colour) > 100 for colour in COLOURS.values())
+    origins = {tensor.origin for tensor in report_of(trained).tensors}
+    assert origins >= {'file', 'rule', 'built'}
+    assert all(pixels(image, COLOURS[origin]) > 100 for origin in origins)
     # The visualizer's local backend has the same.
     stored = f'{trained.log_dir}/vis_data/vis_image/init_report_0.png'
     with Image.open(stored) as other:
@@ -126,6 +141,25 @@ def test_20_and_2000_tensors_fit_a_column(blocks):
     assert all(a.y1 <= b.y0 for a, b in zip(boxes, boxes[1:]))
 
 
+@pytest.mark.parametrize('count', [1, 2000])
+def test_all_four_origins_are_seen_and_named(count):
+    figure = draw_report(four_origins(count))
+    image = as_image(figure)
+    assert all(pixels(image, colour) > 100 for colour in COLOURS.values())
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        f'from a file ({count})',
+        f'put in by code ({count})',
+        f'from a rule ({count})',
+        f'as built ({count})',
+    ]
+    # It is cut off nowhere, and above all else.
+    box = legend.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+    assert box.y1 <= figure.bbox.height
+    assert all(box.y0 >= axes.bbox.y1 for axes in figure.axes)
+
+
 def test_2000_tensors_are_hardly_more_work_to_draw_than_20():
     few, many = detector(1), detector(166)
     draw_report(few)  # fonts are looked for once
@@ -141,8 +175,8 @@ def test_2000_tensors_are_hardly_more_work_to_draw_than_20():
 def test_bars_show_the_share_of_each_origin():
     tensors = [record(f'a.{i}.weight') for i in range(6)]
     tensors += [record(f'a.{i}.bias', 'rule') for i in range(2)]
-    tensors += [record('b.weight', 'model')]
-    tensors += [record('b.num_batches_tracked', 'model')]
+    tensors += [record('b.weight', 'built')]
+    tensors += [record('b.num_batches_tracked', 'built')]
     axes = draw_report(tensors).axes[0]
     bars = [
         (round(bar.get_y()), bar.get_x(), bar.get_width())
@@ -155,13 +189,14 @@ def test_bars_show_the_share_of_each_origin():
 
 
 def test_marks_tell_origins_apart_without_colour():
-    figure = draw_report(detector(3))
-    marks = {
-        c.get_paths()[0].vertices.shape for c in figure.axes[1].collections
-    }
-    assert len(marks) == 3
-    hatches = {bar.get_hatch() for bar in figure.axes[0].patches}
-    assert len(hatches) >= 3
+    figure = draw_report(four_origins(9))
+    marks = figure.axes[1].collections
+    assert len({m.get_paths()[0].vertices.tobytes() for m in marks}) == 4
+    bars = figure.axes[0].patches[:4]
+    assert len({bar.get_hatch() for bar in bars}) == 4
+    # Each origin has a lane of its own in a row.
+    lanes = [np.asarray(m.get_offsets())[:, 1] for m in marks]
+    assert all(a.max() < b.min() for a, b in zip(lanes, lanes[1:]))
 
 
 def test_a_wrong_scale_is_seen():
@@ -169,9 +204,9 @@ def test_a_wrong_scale_is_seen():
 
     def rows(report):
         figure = draw_report(report.tensors)
-        points = figure.axes[1].collections
-        known = np.asarray(points[0].get_offsets())[:, 0]
-        new = np.asarray(points[1].get_offsets())[:, 0]
+        points = dict(zip(COLOURS, figure.axes[1].collections))
+        known = np.asarray(points['file'].get_offsets())[:, 0]
+        new = np.asarray(points['rule'].get_offsets())[:, 0]
         return known, new[new > known.min() - 1]
 
     known, new = rows(InitReport(0, detector(4, std=0.1), []))

@@ -10,7 +10,7 @@ from stacks import since_torch
 from toy import SE_ZERO, ToyModel, build_runner, hooks, pretrained, report_of
 
 from mmpartinit import InitReport, init_modules, plan_init, record_loads
-from mmpartinit.report import Finding
+from mmpartinit.report import CheckpointRecord, Finding, TensorRecord
 
 NORMAL = dict(type='Normal', layer='Linear')
 LINEAR = dict(path='backbone.**.se', init_cfg=NORMAL)
@@ -44,12 +44,12 @@ def test_every_tensor_has_one_origin(half_loaded):
         assert record.shape == list(tensor.shape)
         assert f'torch.{record.dtype}' == str(tensor.dtype)
         if record.name in loaded:
-            assert (record.origin, record.rule) == ('checkpoint', None)
+            assert (record.origin, record.rule) == ('file', None)
         elif '.se.fc' in record.name:
             index = 1 if '.fc2.' in record.name else 0
             assert (record.origin, record.rule) == ('rule', index)
         else:
-            assert (record.origin, record.rule) == ('model', None)
+            assert (record.origin, record.rule) == ('built', None)
         if tensor.is_floating_point():
             assert record.mean == pytest.approx(tensor.mean().item())
             assert record.std == pytest.approx(
@@ -70,11 +70,19 @@ def test_the_file_holds_the_whole_report(work_dir, tmp_path):
     runner.train()
     data = json.loads(open(f'{runner.log_dir}/init_report.json').read())
     assert data == json.loads(json.dumps(report_of(runner).to_dict()))
-    assert list(data) == ['version', 'seed', 'tensors', 'rules', 'findings']
-    assert (data['version'], data['seed']) == (1, 3)
+    assert list(data) == [
+        'version',
+        'seed',
+        'tensors',
+        'rules',
+        'findings',
+        'known_by',
+        'checkpoints',
+    ]
+    assert (data['version'], data['seed']) == (2, 3)
     origins = [tensor['origin'] for tensor in data['tensors']]
     assert len(origins) == len(runner.model.state_dict())
-    assert origins.count('checkpoint') == len(state)
+    assert origins.count('file') == len(state)
     assert origins.count('rule') == 8
     assert data['rules'][0]['matched'] == [
         f'backbone.layer{i}.{j}.se.fc2' for i in (1, 2) for j in (0, 1)
@@ -248,7 +256,7 @@ def test_notes_on_what_rules_left_or_wrote_over(half_loaded):
     assert finding(report, 'overwritten').names == ['head.bias']
     assert finding(report, 'not-written').names == ['backbone.gamma']
     by_name = {t.name: t for t in report.tensors}
-    assert by_name['head.weight'].origin == 'checkpoint'
+    assert by_name['head.weight'].origin == 'file'
     assert by_name['head.bias'].rule == 4
 
 
@@ -346,3 +354,112 @@ def test_keys_that_a_later_version_adds_are_no_matter(tmp_path):
     data['another'] = 2
     (tmp_path / 'report.json').write_text(json.dumps(data))
     assert InitReport.load(str(tmp_path / 'report.json')) == report
+
+
+def known_report():
+    """A report of all that can be known of files."""
+    tensors = [
+        TensorRecord(f'a.{i}', [2], 'float32', 'file', file=file, key=key)
+        for i, (file, key) in enumerate(
+            [
+                ('weights/r50.pth', 'backbone.a.0'),
+                ('weights/r50.pth', None),
+                ('weights/neck.pth', 'a.2'),
+                (None, None),
+            ]
+        )
+    ]
+    tensors.append(TensorRecord('b', [2], 'float32', 'code'))
+    checkpoints = [
+        CheckpointRecord(
+            'backbone', 'weights/r50.pth', 5, 2, [['c', [2], [3]]], ['d', 'e']
+        ),
+        CheckpointRecord('', None, 1, 1),
+    ]
+    by = 'a second start (0.6 s)'
+    return InitReport(0, tensors, [], [], by, checkpoints)
+
+
+def test_what_is_known_of_files_is_kept_in_the_file(tmp_path):
+    path = tmp_path / 'report.json'
+    report = known_report()
+    report.save(str(path))
+    assert InitReport.load(str(path)) == report
+    data = json.loads(path.read_text())
+    assert data['known_by'] == 'a second start (0.6 s)'
+    assert data['tensors'][0]['file'] == 'weights/r50.pth'
+    assert data['tensors'][0]['key'] == 'backbone.a.0'
+    assert data['checkpoints'][0] == dict(
+        path='backbone',
+        file='weights/r50.pth',
+        tensors=5,
+        used=2,
+        shapes=[['c', [2], [3]]],
+        unused=['d', 'e'],
+    )
+
+
+def test_the_text_says_how_it_is_known_and_names_the_files():
+    report = known_report()
+    known = [
+        '5 tensors: 4 from files, 1 put in by code, 0 from rules, 0 as built',
+        'Known by a second start (0.6 s)',
+        '  weights/r50.pth: 2 tensors',
+        '  weights/neck.pth: 1 tensors',
+    ]
+    assert str(report).splitlines() == known
+    assert report.text().splitlines() == [
+        *known,
+        'weights/r50.pth, loaded into backbone: 2 of 5 tensors used, 2 '
+        'unused, 1 of another shape',
+    ]
+
+
+def test_files_with_long_names_and_many_of_them_fit_the_log():
+    tensors = [
+        TensorRecord(f'{i}', [], 'float32', 'file', file=f'{"x/" * 80}{i}.pth')
+        for i in range(9)
+    ]
+    report = InitReport(0, tensors, [])
+    lines = report.text(width=60).splitlines()
+    assert len(lines) == 2 + 9 and max(map(len, lines)) == 60
+    assert lines[2].startswith('  …/x/x')
+    assert lines[2].endswith('x/0.pth: 1 tensors')
+    assert str(report).splitlines()[-1] == '  and 6 more files'
+    assert len(str(report).splitlines()) == 1 + 4
+
+
+def test_a_report_of_version_1_is_read_and_shown(tmp_path):
+    """As mmpartinit wrote them before there were four origins."""
+    tensor = dict(
+        name='a',
+        shape=[2],
+        dtype='float32',
+        origin='checkpoint',
+        rule=None,
+        mean=0.0,
+        std=1.0,
+        source=None,
+    )
+    tensors = [
+        tensor,
+        dict(tensor, name='b', origin='rule', rule=0, source='a'),
+        dict(tensor, name='c', origin='model'),
+    ]
+    rule = dict(index=0, path=['b'], init_cfg=[], copy_from='a')
+    rule.update(matched=['b'], wrote=['b'], kept=[])
+    data = dict(version=1, seed=0, tensors=tensors, rules=[rule], findings=[])
+    path = tmp_path / 'report.json'
+    path.write_text(json.dumps(data))
+    report = InitReport.load(str(path))
+    assert [t.origin for t in report.tensors] == ['file', 'rule', 'built']
+    assert report.tensors[1].source == 'a'
+    assert (report.known_by, report.checkpoints) == ('', [])
+    assert report.text().splitlines()[-1] == (
+        '3 tensors: 1 from files, 0 put in by code, 1 from rules, 1 as built'
+    )
+    report.save_figure(str(tmp_path / 'figure.png'))
+    # Saved anew, it is of this version.
+    report.save(str(path))
+    assert json.loads(path.read_text())['version'] == 2
+    assert InitReport.load(str(path)) == report
