@@ -27,6 +27,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 from .errors import RuleError
+from .functions import init_modules, plan_init
 from .hook import CustomModuleInitHook
 from .initializers.adapted import AdaptedPretrained
 from .initializers.layers import (
@@ -37,10 +38,10 @@ from .initializers.layers import (
     ResetParameters,
 )
 from .model.loading import record_loads
-from .plan import InitPlan, init_modules, plan_init
+from .plan import InitPlan
 from .report.report import InitReport
+from .seeding import module_seed
 from .version import __version__
-from .writing.seeding import module_seed
 
 __all__ = [
     'AdaptedPretrained',

@@ -1,35 +1,35 @@
-"""The hook: when to plan and apply in a Runner's life.
-
-The only file that knows a Runner. What a rule means is in ``plan.py``.
+"""The hook: when to plan and apply in a Runner's life; what is read from a
+Runner is in ``start.py``, what a rule means in ``plan.py``.
 """
 
 from dataclasses import replace
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, Optional, Sequence, Union
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from torch import Tensor
 
-from .errors import RuleError
-from .plan import run_rules
+from .functions import run_rules
+from .model.second import Files, note_tensors
 from .report.publish import publish
 from .report.report import InitReport
+from .report.since import LastLook
 from .rules.rule import (
+    checked_bool,
     checked_loaded,
     checked_seed,
     one_seed,
     parse_rules,
 )
+from .start import optimized, start_of
 
 
 @HOOKS.register_module()
 class CustomModuleInitHook(Hook):
     """Initialize the newly added modules of a pretrained model.
 
-    Once, when training starts: after ``init_weights()`` and ``load_from``,
-    before the first iteration. Tensors that a checkpoint supplied are left
-    alone. Not after a resume, not in ``val`` and ``test``. Several of these
-    hooks in one config act as one, their rules following each other.
+    Once, when training starts: after ``init_weights()`` and ``load_from``.
+    What was loaded or put in is left alone. Not after a resume, not in ``val``
+    and ``test``. Several of these hooks act as one, rules in their order.
 
     Args:
         modules (list[dict]): The rules. Keys of a rule: ``path`` (str or list
@@ -42,6 +42,8 @@ class CustomModuleInitHook(Hook):
             Defaults to True.
         loaded (str | list[str]): What is loaded without being seen to be:
             names of the state dict, or paths as in rules. Defaults to ().
+        second_start (bool): Whether the model is built once more, to see what
+            was not drawn. Defaults to True.
 
     Attributes:
         report (InitReport, optional): What was done; None before that.
@@ -68,42 +70,51 @@ class CustomModuleInitHook(Hook):
         seed: Optional[int] = None,
         report: bool = True,
         loaded: Union[str, Sequence[str]] = (),
+        second_start: bool = True,
     ) -> None:
-        if not isinstance(report, bool):
-            raise RuleError.of(
-                'hook', f'`report` must be True or False, not {report!r}'
-            )
+        self.write_report = checked_bool('report', report)
+        self.second_start = checked_bool('second_start', second_start)
         self.rules = parse_rules(modules)
         self.loaded = checked_loaded(loaded)
         self.seed = None if seed is None else checked_seed(seed)
-        self.write_report = report
         self.report: Optional[InitReport] = None
+        self._writes = False
+        self._files: Files = {}
+        self._last: Optional[LastLook] = None
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: Any) -> None:
+        """Note what ``load_from`` brings."""
+        if self.report is None:
+            note_tensors(self._files, runner._load_from, checkpoint)
 
     def before_train(self, runner: Any) -> None:
         """Initialize the new modules, once and at a fresh start only."""
         if self.report is not None or runner.iter > 0:
             return
-        kind = CustomModuleInitHook
-        hooks = [hook for hook in runner.hooks if isinstance(hook, kind)]
+        ours = CustomModuleInitHook
+        hooks = [hook for hook in runner.hooks if isinstance(hook, ours)]
         rules = [rule for hook in hooks for rule in hook.rules]
-        seed = one_seed(hook.seed for hook in hooks)
+        again = all(hook.second_start for hook in hooks)
         report = run_rules(
-            runner.model,
+            *start_of(runner, again, self._files),
             [replace(rule, index=i) for i, rule in enumerate(rules)],
-            runner.seed if seed is None else seed,
+            one_seed((hook.seed for hook in hooks), runner.seed),
             [entry for hook in hooks for entry in hook.loaded],
-            optimized=_optimized(runner),
+            optimized(runner),
         )
         for hook in hooks:
-            hook.report = report
+            hook.report, hook._files = report, {}
+        self._last = LastLook(runner.model, report)
         runner.logger.info(f'Where the weights come from:\n{report}')
-        if any(hook.write_report for hook in hooks):
-            folder, logger = runner.log_dir, runner.logger
-            publish(report, folder, logger, runner.visualizer)
+        self._writes = any(hook.write_report for hook in hooks)
+        if self._writes:
+            publish(report, runner.log_dir, runner.logger, runner.visualizer)
 
-
-def _optimized(runner: Any) -> List[Tensor]:
-    groups = runner.optim_wrapper.param_groups
-    # One list of groups, or one for each of several optimizers.
-    lists = groups.values() if isinstance(groups, dict) else [groups]
-    return [p for groups in lists for g in groups for p in g['params']]
+    def before_train_iter(self, runner: Any, *args: Any, **kw: Any) -> None:
+        """Look once more at what was written, before anything trains."""
+        last, self._last = self._last, None
+        news = last.correct(optimized(runner)) if last else []
+        for finding in news:
+            runner.logger.warning(f'[{finding.code}] {finding.message}')
+        if last and news and self._writes:
+            publish(last.report, runner.log_dir, runner.logger)

@@ -14,23 +14,21 @@ from typing import (
     List,
     Optional,
     Sequence,
-    Set,
-    Union,
 )
 
-import torch.nn as nn
 from torch import Tensor
 
 from .checks import findings as find
+from .checks import origins as origin
 from .checks.matches import check_matches
 from .errors import Collector, Finding, RuleError
-from .model.loading import Recorded, recorded
+from .model.origins import Origins
 from .model.whole import WholeModel
-from .processes.ranks import check_alike, on_all_ranks, share
-from .report.describe import add_scales, rule_records, shape_of, tensor_records
+from .processes.ranks import check_alike, on_all_ranks
+from .report import describe
 from .report.report import InitReport
 from .rules.matching import Match, loaded_names, match_rules
-from .rules.rule import Rule, checked_loaded, checked_seed, parse_rules
+from .rules.rule import Rule, checked_seed
 from .writing.apply import write_matches
 from .writing.log import WriteLog
 
@@ -43,7 +41,7 @@ class InitPlan:
         whole (WholeModel): The model's paths and its state dict.
         rules (list[Rule]): The rules, in order.
         matches (list[Match]): What they act on, in order.
-        loaded (set[str]): Every name of each loaded tensor.
+        origins (Origins): What decided the values that the model holds.
         findings (list[Finding]): What the user should see. Those of level
             ``'error'`` say why it cannot be carried out; there are none in a
             plan of :func:`plan_init`, which raises them.
@@ -52,7 +50,7 @@ class InitPlan:
     whole: WholeModel
     rules: List[Rule]
     matches: List[Match]
-    loaded: Set[str]
+    origins: Origins
     findings: List[Finding]
 
     @property
@@ -106,7 +104,7 @@ class InitPlan:
         with self.whole.bare():
             log = write_matches(self.matches, self.whole, seed)
             report = self._report(seed, log, optimized)
-        add_scales(report.tensors, self.whole)
+        describe.add_scales(report.tensors, self.whole)
         return report
 
     def check(self) -> None:
@@ -134,23 +132,26 @@ class InitPlan:
             *find.not_written(self.matches, written),
             *find.not_copied(self.matches),
             *find.rewritten(tree, written),
-            *find.overwritten(tree, written, self.loaded),
+            *find.overwritten(tree, written, self.origins.kept),
             *find.differed(log.differed),
             *find.frozen(tree, written),
+            *origin.never_trained(tree, self.origins, written),
         ]
         if optimized is not None:
             findings += find.not_optimized(tree, written, optimized)
         return InitReport(
             seed,
-            tensor_records(self.loaded, log),
-            rule_records(self.rules, self.matches, log),
+            describe.tensor_records(self.origins, log),
+            describe.rule_records(self.rules, self.matches, log),
             findings,
+            self.origins.known_by,
+            describe.checkpoint_records(self.origins),
         )
 
     def _acts(self) -> List[Any]:
         """What has to be the same on all ranks."""
         forms = [
-            (entry.path, entry.value.dtype, shape_of(entry.value))
+            (entry.path, entry.value.dtype, describe.shape_of(entry.value))
             for entry in self.whole.tree.entries
         ]
         acts = [
@@ -168,131 +169,38 @@ class InitPlan:
 def make_plan(
     whole: WholeModel,
     rules: Sequence[Rule],
-    known: Recorded,
+    origins: Origins,
     said: Collection[str] = (),
     files: bool = True,
 ) -> InitPlan:
     """Work out what the rules would write, and all that is wrong with them,
-    where something was seen to be loaded and more is said to be; with
-    ``files``, checkpoints that rules name have to be there.
+    where the origins of what the model holds are known and more is said to be
+    loaded; with ``files``, checkpoints that rules name have to be there.
     """
     wrong = Collector()
     tree, shards = whole.tree, whole.shards
     with whole.bare():
-        names = set(known.names)
         strange: List[str] = []
         with wrong.gather():
-            more, strange = loaded_names(tree, said)
-            names |= more
-        kept = tree.with_sharing(names)
-        matches = match_rules(tree, rules, kept, wrong)
+            names, strange = loaded_names(tree, said)
+            origins.add(tree, names)
+        matches = match_rules(tree, rules, origins.kept, wrong)
         by_rule: Dict[Rule, List[Match]] = {rule: [] for rule in rules}
         for match in matches:
             by_rule[match.rule].append(match)
-        findings = find.nothing_loaded(known.useless)
-        findings += find.unknown_loaded(strange)
-        findings += find.uncovered(tree, matches, kept, known.whole)
+        findings = origin.unknown_loaded(strange)
+        findings += origin.about_origins(tree, origins, matches)
         for rule, members in by_rule.items():
             with wrong.gather(rule):
                 check_matches(rule, members, files)
                 if members or rule.optional:
                     findings += find.nothing_to_do(rule, members)
                     findings += find.unused_items(rule, members)
+                    findings += origin.put_in(rule, members, origins)
         if shards.problem and any(match.new for match in matches):
             wrong.add('not-writable', shards.problem)
     rest = len(rules)  # what is about no rule comes last
     findings[:0] = sorted(
         wrong.findings, key=lambda f: rest if f.rule is None else f.rule
     )
-    return InitPlan(whole, list(rules), matches, kept, findings)
-
-
-def plan_init(
-    model: nn.Module,
-    modules: Sequence[Dict[str, Any]],
-    *,
-    loaded: Union[str, Collection[str]] = (),
-) -> InitPlan:
-    """Work out what the rules would write to a model, without writing.
-
-    Args:
-        model (nn.Module): The model, wrapped or not.
-        modules (list[dict]): The rules, as the hook's ``modules``.
-        loaded (str | Collection[str]): What a checkpoint supplied:
-            state-dict names, as ``record_loads`` gives them, or paths as in
-            rules, of all that is below. Defaults to none.
-
-    Returns:
-        InitPlan: What each rule would write and keep.
-
-    Raises:
-        RuleError: With everything that is wrong with the rules, by themselves
-            or on this model.
-    """
-    rules, said = parse_rules(modules), checked_loaded(loaded)
-    plan = make_plan(WholeModel(model), rules, Recorded(), said)
-    plan.check()
-    return plan
-
-
-def init_modules(
-    model: nn.Module,
-    modules: Sequence[Dict[str, Any]],
-    *,
-    loaded: Union[str, Collection[str]] = (),
-    seed: int = 0,
-) -> InitReport:
-    """Initialize parts of a model by rules, under any trainer.
-
-    With several processes, all of them have to call this; rank 0's ``loaded``
-    and ``seed`` count. The model may be sharded by FSDP or FSDP2, or be
-    DeepSpeed's engine.
-
-    Args:
-        model (nn.Module): The model, its pretrained weights loaded.
-        modules (list[dict]): The rules, as the hook's ``modules``.
-        loaded (str | Collection[str]): What a checkpoint supplied:
-            state-dict names, as ``record_loads`` gives them, or paths as in
-            rules, of all that is below. The rules leave that alone. Defaults
-            to none.
-        seed (int): Seed of the run. Defaults to 0.
-
-    Returns:
-        InitReport: What was done, tensor by tensor.
-
-    Raises:
-        RuleError: If the rules are wrong, by themselves or on this model;
-            before anything is written where it can be known before.
-
-    Examples:
-        >>> model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
-        >>> report = init_modules(
-        ...     model, [dict(path='1', init_cfg=dict(type='Xavier'))], seed=7)
-        >>> report.origins()
-        {'checkpoint': 0, 'rule': 2, 'model': 2}
-    """
-    with on_all_ranks():
-        rules, said = parse_rules(modules), checked_loaded(loaded)
-        seed = checked_seed(seed)
-    return run_rules(model, rules, seed, said, record=False)
-
-
-def run_rules(
-    model: nn.Module,
-    rules: Sequence[Rule],
-    seed: int,
-    said: Collection[str],
-    record: bool = True,
-    optimized: Optional[Iterable[Tensor]] = None,
-) -> InitReport:
-    """Plan and apply, on all ranks together: rank 0's names of loaded tensors
-    count (what is said, and with ``record`` what was recorded), and its seed.
-    """
-    with on_all_ranks():
-        whole = WholeModel(model)
-        known = recorded(whole.tree) if record else Recorded()
-    known, said, seed = share((known, said, seed))
-    with on_all_ranks():
-        plan = make_plan(whole, rules, known, said)
-        plan.check()
-    return plan.apply(seed, optimized)
+    return InitPlan(whole, list(rules), matches, origins, findings)

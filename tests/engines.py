@@ -6,6 +6,7 @@ them, and :func:`results` gives what each rank's model and report were.
 
 import copy
 import functools
+import importlib
 import json
 import os
 import socket
@@ -24,10 +25,11 @@ import torch.nn as nn
 from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.registry import FUNCTIONS, HOOKS, OPTIM_WRAPPERS
+from mmengine.registry import FUNCTIONS, HOOKS, MODELS, OPTIM_WRAPPERS
 from mmengine.runner import Runner, load_checkpoint
 from mmengine.runner._flexible_runner import FlexibleRunner
 from toy import Block, ToyModel, runner_cfg
+from ways import make, make_seeded, same_bits, tensors
 
 from mmpartinit import RuleError, init_modules, record_loads
 from mmpartinit.processes import ranks
@@ -232,6 +234,22 @@ class LosesGamma(Hook):
             del runner.model.module.backbone.gamma
 
 
+@MODELS.register_module()
+class Loads(ToyModel):
+    """Loads when it is built; a second time, it may fail on one rank, with no
+    barrier behind.
+    """
+
+    made = []
+
+    def __init__(self, path, fails_on=None) -> None:
+        super().__init__()
+        load_checkpoint(self, path, logger='silent')
+        if fails_on in self.made and get_rank() == fails_on:
+            raise RuntimeError('not on this rank')
+        self.made.append(fails_on)
+
+
 def build(engine, folder, changes):
     cfg = runner_cfg(folder)
     hook = dict(type='CustomModuleInitHook', modules=RULES)
@@ -299,16 +317,63 @@ def fully_sharded(weights):
     return dict(start=_tensors(model), report=report.to_dict())
 
 
+def by_ways(path, names, wrap):
+    """Every way of loading, the model wrapped on each rank: what is said of
+    it, and what a rule that reaches everything changes.
+    """
+    from torch.distributed.fsdp import FullyShardedDataParallel
+    from torch.nn.parallel import DistributedDataParallel
+
+    # Importing them makes the ways known.
+    for file in ('ways_whole', 'ways_modules', 'ways_changed', 'ways_without'):
+        importlib.import_module(file)
+    kept = {}
+    for name in names:
+        model = make_seeded(name, path, 1)
+        before = tensors(model)
+        try:
+            if wrap == 'ddp':
+                model = DistributedDataParallel(model)
+            else:
+                model = FullyShardedDataParallel(
+                    model, device_id=torch.device('cpu'), use_orig_params=True
+                )
+        except (RuntimeError, ValueError, TypeError) as error:
+            kept[name] = str(error)  # that engine does not take it
+            continue
+        report = init_modules(
+            model,
+            [
+                dict(
+                    path='**',
+                    init_cfg=dict(type='Apply', fn='ways.everywhere'),
+                )
+            ],
+            build=functools.partial(make, name, path),
+        )
+        plan = {tensor.name: tensor.origin for tensor in report.tensors}
+        after = whole_state(model)
+        changed = [
+            key
+            for key in before
+            if key in after and not same_bits(before[key], after[key])
+        ]
+        kept[name] = dict(origins=plan, changed=changed, by=report.known_by)
+    return kept
+
+
 def main(engine, folder, runs):
     """Be one process of some runs, one after the other."""
     if engine.startswith('zero'):
         use_deepspeed()
-    if engine == 'fsdp2':
+    if engine in ('fsdp2', 'ways'):
         dist.init_process_group('gloo')
     for name, changes in json.loads(runs).items():
         place = Path(folder) / name
         if engine.startswith('fsdp2'):
             kept = fully_sharded(**changes)
+        elif engine == 'ways':
+            kept = by_ways(**changes)
         else:
             kept = train(engine, place, changes)
         place.mkdir(parents=True, exist_ok=True)
@@ -325,7 +390,7 @@ def launch(engine, processes, folder, **runs):
 
     Args:
         engine (str): One of ``ENGINES``, or ``'fsdp2'``, or
-            ``'fsdp2_not'`` for the same on one process.
+            ``'fsdp2_not'`` for the same on one process, or ``'ways'``.
         processes (int): How many.
         folder (Path): For what they leave.
         **runs (dict): By name, what to change in the Runner's config.

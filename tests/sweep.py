@@ -216,7 +216,7 @@ def check(model: nn.Module, result: Result) -> None:
             _expect(
                 f'origin of {name}',
                 record.origin,
-                'checkpoint' if name in kept else 'model',
+                'file' if name in kept else 'built',
             )
     biases = {n for n, _ in model.named_parameters() if _last(n) == 'bias'}
     _expect('biases', set(report.rules[-1].wrote), biases - kept)

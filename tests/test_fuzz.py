@@ -192,7 +192,7 @@ def test_the_promises_hold(data):
         if not same(value, before[name]):
             assert origins[name].origin == 'rule', name
         elif name in loaded and origins[name].rule is None:
-            assert origins[name].origin == 'checkpoint', name
+            assert origins[name].origin == 'file', name
         for other in names[name]:
             assert origins[other].origin == origins[name].origin
 

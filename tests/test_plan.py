@@ -505,7 +505,7 @@ def test_what_is_said_to_be_loaded_has_to_be_there():
     plan = plan_init(model, [rule], loaded=['head.weight', 'fc.weight'])
     (found,) = [f for f in plan.findings if f.code == 'unknown-loaded']
     assert (found.level, found.names) == ('warning', ['fc.weight'])
-    assert plan.loaded == {'head.weight'}
+    assert plan.origins.kept == {'head.weight'}
 
 
 @pytest.mark.parametrize('seed', [True, 3.0, None, '3'])

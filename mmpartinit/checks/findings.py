@@ -5,7 +5,7 @@ Each function looks for one kind of finding and knows nothing of the others;
 error, and lives in ``matches.py`` and ``items.py``.
 """
 
-from typing import Collection, Dict, Iterable, List, Sequence, Set, Tuple
+from typing import Collection, Dict, Iterable, List, Sequence, Set
 
 import torch.nn as nn
 from torch import Tensor
@@ -22,72 +22,9 @@ from .items import ItemCheck
 Written = Dict[str, List[int]]
 
 
-def _found(
-    level: str, code: str, text: str, names: List[str]
-) -> List[Finding]:
+def found(level: str, code: str, text: str, names: List[str]) -> List[Finding]:
     """A finding about some tensors, where there are any."""
     return [Finding(level, code, text, names)] if names else []
-
-
-def nothing_loaded(useless: Iterable[Tuple[str, int, str]]) -> List[Finding]:
-    """Modules that a state dict was loaded into of which nothing fitted."""
-    return [
-        Finding(
-            'warning',
-            'nothing-loaded',
-            f'none of the {count} tensors of a checkpoint fits '
-            f'{path or "the model"}, into which it was loaded; {fits}',
-        )
-        for path, count, fits in useless
-    ]
-
-
-def unknown_loaded(names: List[str]) -> List[Finding]:
-    """Entries of ``loaded`` that fit nothing in the model."""
-    text = (
-        f'{len(names)} entries of `loaded` name nothing of the model, and '
-        'protect nothing'
-    )
-    return _found('warning', 'unknown-loaded', text, names)
-
-
-def uncovered(
-    tree: ModelTree,
-    matches: Iterable[Match],
-    loaded: Collection[str],
-    whole: Collection[str],
-) -> List[Finding]:
-    """New tensors that no rule covers, beside loaded ones: in parts of the
-    model (``backbone``) that hold some, and in modules that were given a
-    state dict as a whole.
-    """
-    covered = tree.with_sharing(
-        entry.path for match in matches for entry in [*match.new, *match.kept]
-    )
-    new = [
-        entry.path
-        for entry in tree.entries
-        if entry.path not in loaded
-        and entry.path not in covered
-        and not entry.is_counter
-    ]
-    parts = [name.partition('.')[0] for name in new]
-    beside = {
-        part
-        for part in set(parts).intersection(tree.index)
-        if any(entry.path in loaded for entry in tree.index[part].tensors())
-    }
-    names = [
-        name
-        for name, part in zip(new, parts)
-        if part in beside
-        or any(not path or name.startswith(path + '.') for path in whole)
-    ]
-    text = (
-        f'{len(names)} tensors that no checkpoint supplied and no rule '
-        "covers keep what the model's own code gave them"
-    )
-    return _found('warning', 'uncovered', text, names)
 
 
 def nothing_to_do(rule: Rule, matches: Sequence[Match]) -> List[Finding]:
@@ -98,11 +35,11 @@ def nothing_to_do(rule: Rule, matches: Sequence[Match]) -> List[Finding]:
     kept = [entry.path for match in matches for entry in match.kept]
     if not any(match.new for match in matches):
         text = (
-            ' does nothing: a checkpoint supplied all that it '
-            'names (overwrite=True would write over that)'
+            ' does nothing: all that it names was loaded or put in '
+            '(overwrite=True would write over that)'
         )
         return [rule.finding('warning', 'nothing-new', text, kept)]
-    text = f' leaves {len(kept)} loaded tensors as they are'
+    text = f' leaves {len(kept)} tensors as they were loaded or put in'
     return [rule.finding('note', 'kept', text, kept)] if kept else []
 
 
@@ -157,9 +94,9 @@ def not_written(matches: Iterable[Match], written: Written) -> List[Finding]:
     }
     text = (
         f'{len(unwritten)} new parameters that rules cover are not written '
-        "by their init_cfg, and keep what the model's own code gave them"
+        'by their init_cfg, and keep the values that they were built with'
     )
-    return _found('note', 'not-written', text, list(unwritten))
+    return found('note', 'not-written', text, list(unwritten))
 
 
 def not_copied(matches: Iterable[Match]) -> List[Finding]:
@@ -194,7 +131,7 @@ def rewritten(tree: ModelTree, written: Written) -> List[Finding]:
             f'rule {later} writes {len(names)} tensors that rule {earlier} '
             'writes before it'
         )
-        findings += _found('note', 'rewritten', text, names)
+        findings += found('note', 'rewritten', text, names)
     return findings
 
 
@@ -208,7 +145,7 @@ def overwritten(
         if entry.path in written and entry.path in loaded
     ]
     text = f'{len(names)} loaded tensors are written over, as `overwrite` asks'
-    return _found('note', 'overwritten', text, names)
+    return found('note', 'overwritten', text, names)
 
 
 def differed(names: Collection[str]) -> List[Finding]:
@@ -217,7 +154,7 @@ def differed(names: Collection[str]) -> List[Finding]:
         f'{len(names)} tensors had other values on other ranks, and have '
         "rank 0's now: their initializer depends on the rank"
     )
-    return _found('warning', 'ranks-differed', text, list(names))
+    return found('warning', 'ranks-differed', text, list(names))
 
 
 def frozen(tree: ModelTree, written: Written) -> List[Finding]:
@@ -231,7 +168,7 @@ def frozen(tree: ModelTree, written: Written) -> List[Finding]:
         f'{len(names)} parameters that rules write have requires_grad=False '
         'and will never train (a new module inside `frozen_stages`?)'
     )
-    return _found('warning', 'frozen', text, names)
+    return found('warning', 'frozen', text, names)
 
 
 def not_optimized(
@@ -248,7 +185,7 @@ def not_optimized(
         f'{len(names)} written parameters are in no parameter group of the '
         'optimizer and will never train'
     )
-    return _found('warning', 'not-optimized', text, names)
+    return found('warning', 'not-optimized', text, names)
 
 
 def _parameters(tree: ModelTree, written: Written) -> List[Entry]:

@@ -4,7 +4,6 @@ What a Runner does before the first hook initializes anything, without a
 Runner: no data, no device, no work_dir, nothing written.
 """
 
-import copy
 import os
 import os.path as osp
 import pickle
@@ -15,14 +14,17 @@ from typing import Any, Dict, Iterator, List, Optional
 import torch
 import torch.nn as nn
 from mmengine.config import Config
-from mmengine.registry import HOOKS, MODELS, init_default_scope
+from mmengine.registry import HOOKS, init_default_scope
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner import load_checkpoint
 from mmengine.utils import digit_version
 
+from ..functions import origins_of
 from ..hook import CustomModuleInitHook
-from ..model.loading import Recorded, recorded
+from ..model.origins import Origins
+from ..model.second import Files, files_read
 from ..model.whole import WholeModel
+from ..start import build_again, build_model, init_model, names_checkpoint
 
 _ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 _NOT_ONLY = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
@@ -62,14 +64,14 @@ class Look:
     Attributes:
         cfg (Config): The config.
         whole (WholeModel): Its model, with the weights that it loads.
-        loaded (Recorded): What was loaded.
+        origins (Origins): What decided the values that it holds.
         hooks (list[dict]): The config's CustomModuleInitHooks, their `type` a
             class.
     """
 
     cfg: Config
     whole: WholeModel
-    loaded: Recorded
+    origins: Origins
     hooks: List[Dict[str, Any]]
 
     @property
@@ -121,33 +123,25 @@ def look(cfg: Config, weights: bool = True) -> Look:
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     with _told('the hooks of the config cannot be found'):
         hooks = _our_hooks(cfg)
-    with _weights_only():
+    files: Files = {}
+    with _weights_only(), files_read(files):
         with _told('the model cannot be built'):
-            model = _build(cfg)
+            model = build_model(cfg)
         if not weights:
-            return Look(cfg, WholeModel(model), Recorded(), hooks)
+            return Look(cfg, WholeModel(model), Origins(), hooks)
         with _told(
             'the weights that the config asks for cannot be had',
             '; --no-weights plans without them',
         ):
-            if hasattr(model, 'init_weights'):
-                model.init_weights()
+            init_model(model)
             if cfg.get('load_from'):
                 load_checkpoint(
                     model, cfg.load_from, map_location='cpu', logger='current'
                 )
-    whole = WholeModel(model)
-    return Look(cfg, whole, recorded(whole.tree), hooks)
-
-
-def _build(cfg: Config) -> nn.Module:
-    """Build the model as Runner does."""
-    model = copy.deepcopy(cfg.model)
-    if isinstance(model, nn.Module):
-        return model
-    if cfg.get('data_preprocessor') is not None:
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    return MODELS.build(model)
+        whole = WholeModel(model)
+        origins = origins_of(whole, build_again(cfg), files)
+    origins.expected = names_checkpoint(cfg)
+    return Look(cfg, whole, origins, hooks)
 
 
 def _our_hooks(cfg: Config) -> List[Dict[str, Any]]:

@@ -3,6 +3,7 @@
 import textwrap
 from typing import Any, List
 
+from ..checks.uncovered import pretrained_parts
 from .look import Look
 from .suggest import Suggester, Suggestion
 
@@ -16,7 +17,8 @@ def suggest(seen: Look) -> str:
     Raises:
         LookError: If no rules could be found.
     """
-    if not seen.loaded.names:
+    origins = seen.origins
+    if not (origins.files or pretrained_parts(seen.whole.tree, origins)):
         return _comment(
             'Nothing to suggest: the config loads no weights, so nothing in '
             'its model is new beside pretrained weights.'

@@ -19,7 +19,7 @@ def plan_config(seen: Look, weights: bool = True) -> InitReport:
     """
     wrong = Collector()
     rules, said = config_rules(seen, wrong)
-    plan = make_plan(seen.whole, rules, seen.loaded, said, weights)
+    plan = make_plan(seen.whole, rules, seen.origins, said, weights)
     plan.findings[:0] = wrong.findings
     report = plan.preview()
     report.seed = _seed(seen)

@@ -6,9 +6,10 @@ from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 import torch.nn as nn
 
 from ..errors import Collector, RuleError
+from ..functions import init_modules
 from ..initializers.layers import has_init_weights
 from ..model.tree import ModelTree, Node
-from ..plan import InitPlan, init_modules, make_plan
+from ..plan import InitPlan, make_plan
 from ..rules.rule import Rule, read_rules
 from ..rules.selection import Selector
 from .generalize import outermost_new, patterns_for, skeleton
@@ -83,7 +84,7 @@ class Suggester:
 
     def _plan(self, rules: List[Rule]) -> InitPlan:
         seen = self.seen
-        return make_plan(seen.whole, rules, seen.loaded, self.said, False)
+        return make_plan(seen.whole, rules, seen.origins, self.said, False)
 
     def _groups(self) -> List[List[Node]]:
         """New modules and bare parameters, those that are alike together."""
@@ -202,7 +203,7 @@ class Suggester:
             report = init_modules(
                 self.seen.model,
                 [dict(path=path, init_cfg=init_cfg)],
-                loaded={*self.seen.loaded.names, *self.said},
+                loaded={*self.seen.origins.kept, *self.said},
             )
         except RuleError:
             return set()

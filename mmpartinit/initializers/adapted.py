@@ -36,12 +36,14 @@ class AdaptedPretrained(PretrainedInit):
     patches that ``nn.Unfold`` has made of 16 pixels:
     ``[16 * c + i for c in [0, 1, 2, 0, 0] for i in range(16)]``.
 
-    In a module's own ``init_cfg``, put it last: MMEngine moves only
-    ``Pretrained`` itself to the end. Children are initialized before it
-    loads, as with ``Pretrained``, except that ``init_weights()`` of a child
-    that is no ``BaseModule`` runs again afterwards. Backbones that load by
-    themselves (mmdet's Swin and PVT) look at the file name in ``init_cfg``
-    and not at the ``type``; give those a rule of ``CustomModuleInitHook``.
+    Use it in a rule of ``CustomModuleInitHook``, for what ``Pretrained`` in
+    the backbone could not load. Many backbones ask whether their own
+    ``init_cfg`` is of the type ``'Pretrained'``, and with another write over
+    what it has loaded, or refuse it. Where none does, put it last in the
+    list: MMEngine moves only ``Pretrained`` itself to the end. Children are
+    initialized before it loads, as with ``Pretrained``, except that
+    ``init_weights()`` of a child that is no ``BaseModule`` runs again
+    afterwards.
 
     Args:
         checkpoint (str): File or URL, as ``Pretrained`` takes it.

@@ -1,27 +1,54 @@
-"""Which tensors of a model a checkpoint supplied.
+"""Which tensors of a model were loaded, with which values and from where.
 
 Every way to load a state dict, torch's and MMEngine's, ends in
 ``nn.Module._load_from_state_dict``, called once for each module after the
 model's own hooks have renamed the keys. Recording listens there, from the
-moment that this module is imported: a model may load weights in its
-constructor, and ``FlexibleRunner`` loads before it calls any hook. It changes
-nothing for others: no module carries anything, so that a copy of a model does
-not either, nothing is kept alive, and no tensor is referred to.
+moment that this module is imported: a model that a Runner is given as an
+object has loaded its weights before any hook is built. It changes nothing for
+others: no module and no parameter carries anything, and no tensor of theirs
+is referred to. Of what was loaded, a few values are kept to know it by.
 """
 
+import threading
 import weakref
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
 
 import torch.nn as nn
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from ..processes.units import is_made_anew, original
+from .tensors import Place, memory_of, place_of
 from .tree import Entry, ModelTree, Module, unwrap
+from .values import Trace, trace
 from .whole import WholeModel
+
+
+class Record(NamedTuple):
+    """A tensor that was loaded.
+
+    Attributes:
+        trace (Trace, optional): What it is known by; None where there were
+            no values to read.
+        source (tuple, optional): Memory that they were copied from, and where
+            in it; None where there is none to tell apart.
+        times (int): How often it has been loaded, this time included.
+    """
+
+    trace: Optional[Trace]
+    source: Optional[Place]
+    times: int
 
 
 @dataclass
@@ -29,12 +56,20 @@ class Load:
     """A state dict that was loaded into a module, as far as was seen.
 
     Attributes:
-        names (list[str]): Its names.
-        used (int): How many tensors of the module it supplied.
+        shapes (dict[str, list[int]]): Its tensors: names and shapes.
+        records (dict[str, Record]): What went into the module.
+        file (str, optional): The file that it was read from, where known.
     """
 
-    names: List[str]
-    used: int = 0
+    shapes: Dict[str, List[int]]
+    records: Dict[str, Record] = field(default_factory=dict)
+    file: Optional[str] = None
+
+    @property
+    def used(self) -> int:
+        """How many tensors of the module it supplied."""
+        # Before torch 2.2, batch norm loads a counter of its own.
+        return sum(not n.endswith('num_batches_tracked') for n in self.records)
 
 
 @dataclass
@@ -42,21 +77,17 @@ class Recorded:
     """What was loaded into a model since this package was imported.
 
     Attributes:
-        names (set[str]): State-dict names of the tensors.
-        whole (set[str]): Paths of the modules that were given a state dict as
-            a whole, of which something fitted.
-        useless (list[tuple[str, int, str]]): Paths of those that nothing
-            fitted; how many tensors the state dict had; what would fit.
+        records (dict[str, Record]): By state-dict name of the tensor.
+        loads (list[tuple[str, Load]]): The state dicts, and paths of the
+            modules that they were loaded into, in order of the modules.
     """
 
-    names: Set[str] = field(default_factory=set)
-    whole: Set[str] = field(default_factory=set)
-    useless: List[Tuple[str, int, str]] = field(default_factory=list)
+    records: Dict[str, Record] = field(default_factory=dict)
+    loads: List[Tuple[str, Load]] = field(default_factory=list)
 
 
-# Of each module that loading came by, what was loaded into it: keys, and
-# `id()` of the parameters.
-_keys: 'weakref.WeakKeyDictionary[nn.Module, Dict[str, int]]' = (
+# Of each module that loading came by, what was loaded into it, by key.
+_records: 'weakref.WeakKeyDictionary[nn.Module, Dict[str, Record]]' = (
     weakref.WeakKeyDictionary()
 )
 # Of each module that loading began with, the last state dicts.
@@ -64,12 +95,10 @@ _loads: 'weakref.WeakKeyDictionary[nn.Module, List[Load]]' = (
     weakref.WeakKeyDictionary()
 )
 _MOST_LOADS = 8
-# An attribute of loaded parameters, the keys that were loaded with it: some
-# code hangs parameters into other modules (`revert_sync_batchnorm`). It goes
-# where a parameter goes, and no copy has it.
-_TOGETHER = '_mmpartinit_loaded_with'
 _MARK = 'records_loads'  # on what replaces torch's own
-_listeners: List[Callable[[nn.Module, Set[str]], None]] = []
+_listeners: List[Callable[[nn.Module, Set[str], Set[str]], None]] = []
+# The state dict that is being loaded, of each thread.
+_current = threading.local()
 
 
 @contextmanager
@@ -77,7 +106,8 @@ def record_loads(model: nn.Module) -> Iterator[Set[str]]:
     """Record which tensors of a model are loaded meanwhile.
 
     A tensor whose shape does not match was not loaded. One that is overwritten
-    later still counts.
+    later still counts. Where the model's own state dict comes back, as after
+    ``torch.distributed.checkpoint.load``, what has changed was loaded.
 
     Args:
         model (nn.Module): The model, wrapped or not. It is only read, and
@@ -93,14 +123,18 @@ def record_loads(model: nn.Module) -> Iterator[Set[str]]:
         ...     model.load_state_dict(torch.load('r50.pth'), strict=False)
         >>> init_modules(model, modules, loaded=loaded)
     """
-    entries: Dict[int, List[Entry]] = {}
+    entries: Dict[int, List[Tuple[Entry, Optional[Trace]]]] = {}
     for entry in WholeModel(model).tree.entries:
-        entries.setdefault(id(entry.owner), []).append(entry)
+        first = entry, trace(entry.value)
+        entries.setdefault(id(entry.owner), []).append(first)
     names: Set[str] = set()
 
-    def note(module: nn.Module, keys: Set[str]) -> None:
-        under = entries.get(id(module), ())
-        names.update(entry.path for entry in under if entry.key in keys)
+    def note(module: nn.Module, keys: Set[str], own: Set[str]) -> None:
+        for entry, first in entries.get(id(module), ()):
+            if entry.key in keys or (
+                entry.key in own and trace(entry.value) != first
+            ):
+                names.add(entry.path)
 
     _listeners.append(note)
     try:
@@ -111,70 +145,26 @@ def record_loads(model: nn.Module) -> Iterator[Set[str]]:
 
 def recorded(tree: ModelTree) -> Recorded:
     """What was loaded into a model since this package was imported."""
-    found = Recorded({e.path for e in tree.entries if _is_loaded(e)})
+    found = Recorded()
+    for entry in tree.entries:
+        record = _records.get(entry.owner, {}).get(entry.key)
+        if record is not None:
+            found.records[entry.path] = record
     for node in tree.nodes:
-        loads = isinstance(node, Module) and _loads.get(node.value)
-        if loads and any(load.used for load in loads):
-            found.whole.add(node.path)
-        elif loads and loads[-1].names:
-            names = loads[-1].names
-            fits = _what_fits(tree, node.path, names)
-            found.useless.append((node.path, len(names), fits))
+        if isinstance(node, Module):
+            loads = _loads.get(node.value, ())
+            found.loads += [(node.path, load) for load in loads]
     return found
 
 
-def _what_fits(tree: ModelTree, path: str, names: List[str]) -> str:
-    """What to do with a state dict of which no name is that of a module."""
-    start = path + '.' if path else ''
-    paths = [e.path for e in tree.entries if e.path.startswith(start)]
-    there = [name[len(start) :] for name in paths]
-    for heads, said in (
-        (_heads(names, set(there)), "with prefix='{0}.' {1} would"),
-        (_heads(there, set(names)), f'{{1}} would fit {start}{{0}}'),
-    ):
-        if heads:
-            # Of several that fit as well, the least deep.
-            head = min(heads, key=lambda name: (-heads[name], name.count('.')))
-            return said.format(head, heads[head])
-    return 'its names are others'
-
-
-def _heads(longer: List[str], shorter: Set[str]) -> Counter:
-    """What stands before names of the one side in those of the other."""
-    return Counter(
-        name[:place]
-        for name in longer
-        for place, letter in enumerate(name)
-        if letter == '.' and name[place + 1 :] in shorter
-    )
-
-
-def _is_loaded(entry: Entry) -> bool:
-    tensor, keys = original(entry.value), _keys.get(entry.owner)
-    if isinstance(tensor, nn.Parameter) and not is_made_anew(tensor):
-        is_same = (keys or {}).get(entry.key) == id(tensor)
-        return is_same or hasattr(tensor, _TOGETHER)
-    if keys is not None:
-        return entry.key in keys
-    return any(
-        entry.key in getattr(parameter, _TOGETHER, ())
-        for parameter in entry.owner._parameters.values()
-    )
-
-
-def _note(module: nn.Module, keys: Set[str], load: Optional[Load]) -> None:
-    parameters = dict(module._parameters.items())
-    for key in keys:
-        parameter = parameters.get(key)
-        _keys[module][key] = id(parameter)
-        if parameter is not None:
-            before = getattr(parameter, _TOGETHER, ())
-            setattr(parameter, _TOGETHER, tuple({*before, *keys}))
-    if load is not None:
-        # Before torch 2.2, batch norm loads a counter of its own.
-        load.used += len(keys - {'num_batches_tracked'})
-    for listener in _listeners:
-        listener(module, keys)
+def _note(
+    records: Dict[str, Record], key: str, tensor: Tensor, value: Tensor
+) -> Record:
+    times = records[key].times + 1 if key in records else 1
+    # What was assigned lies where it came from.
+    source = None if _is_same(value, tensor) else place_of(value)
+    records[key] = Record(trace(tensor), source, times)
+    return records[key]
 
 
 def _recording(original: Callable[..., None]) -> Callable[..., None]:
@@ -184,7 +174,6 @@ def _recording(original: Callable[..., None]) -> Callable[..., None]:
     public hooks see neither the keys nor the shapes, and have to be attached
     to modules, which `EMAHook` and others copy.
     """
-    current: Optional[Load] = None
 
     def _load_from_state_dict(
         self: nn.Module,
@@ -193,24 +182,41 @@ def _recording(original: Callable[..., None]) -> Callable[..., None]:
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        nonlocal current
         if not prefix:
-            current = Load(list(state_dict))
+            _current.load = current = Load(
+                {
+                    name: list(value.shape)
+                    for name, value in state_dict.items()
+                    if isinstance(value, Tensor) and not is_lazy(value)
+                }
+            )
             loads = _loads.setdefault(unwrap(self), [])
             loads[:] = [*loads[1 - _MOST_LOADS :], current]
         before = _tensors(self)
-        if before:
-            _keys.setdefault(self, {})
         original(self, state_dict, prefix, *args, **kwargs)
-        keys = {
-            key
+        loaded = {
+            key: tensor
             for key, tensor in _tensors(self).items()
             if _fits(tensor, state_dict.get(prefix + key))
-            # Batch norm fills in its own counter where a checkpoint lacks it.
-            and state_dict[prefix + key] is not before.get(key)
         }
-        if keys:
-            _note(self, keys, current)
+        # Nothing was loaded where a module's own state dict comes back, or the
+        # counter that batch norm fills in where a checkpoint lacks it.
+        own = {
+            key
+            for key in loaded
+            if _is_same(state_dict[prefix + key], before.get(key))
+        }
+        for listener in _listeners if loaded else ():
+            listener(self, loaded.keys() - own, own)
+        if len(loaded) == len(own):
+            return
+        records = _records.setdefault(self, {})
+        load = getattr(_current, 'load', None)
+        for key in loaded.keys() - own:
+            name = prefix + key
+            record = _note(records, key, loaded[key], state_dict[name])
+            if load is not None:
+                load.records[name] = record
 
     setattr(_load_from_state_dict, _MARK, True)
     return _load_from_state_dict
@@ -233,6 +239,10 @@ def _fits(tensor: Any, value: Any) -> bool:
             or (tensor.dim() == 0 and value.dim() == 1)
         )
     )
+
+
+def _is_same(value: Tensor, tensor: Optional[Tensor]) -> bool:
+    return tensor is not None and memory_of(value) == memory_of(tensor)
 
 
 if not hasattr(nn.Module._load_from_state_dict, _MARK):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.parameter import is_lazy
 
 from ..processes.ranks import as_bytes
@@ -17,6 +18,10 @@ _SAMPLE = 1024
 _PLAIN = (Tensor, nn.Parameter)
 # Elements that single precision adds up well.
 _CHUNK = 2**22
+
+
+# Memory, alive or gone, and where in it a tensor begins.
+Place = Tuple[StorageWeakRef, int]
 
 
 class Statistics(NamedTuple):
@@ -62,6 +67,18 @@ def memory_of(tensor: Tensor) -> Tuple[int, int]:
         return tensor.data_ptr() or id(tensor), tensor.numel()
     except (RuntimeError, ValueError, NotImplementedError):
         return id(tensor), 0  # sparse, lazy, and what wraps other tensors
+
+
+def place_of(tensor: Tensor) -> Optional[Place]:
+    """Where a tensor begins, told apart from what lies at the same address
+    when it is gone; its memory is not held on to.
+    """
+    try:
+        # torch 1.13 has no other name for it.
+        storage = getattr(tensor, 'untyped_storage', tensor.storage)()
+        return StorageWeakRef(storage), tensor.storage_offset()
+    except (RuntimeError, ValueError, NotImplementedError):
+        return None  # as in `memory_of`
 
 
 def span(tensor: Tensor) -> Tuple[int, int]:
@@ -126,12 +143,12 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     return torch.equal(as_bytes(a), as_bytes(b))
 
 
-def sample(tensor: Tensor) -> Tensor:
-    """Evenly spaced elements, at least 1,024 or all, as a view where the
-    tensor is contiguous.
+def sample(tensor: Tensor, least: int = _SAMPLE) -> Tensor:
+    """Evenly spaced elements, at least 1,024 or so many, or all; a view where
+    the tensor is contiguous.
     """
     flat = tensor.detach().reshape(-1)
-    return flat[:: max(1, tensor.numel() // _SAMPLE)]
+    return flat[:: max(1, tensor.numel() // least)]
 
 
 def statistics(tensor: Tensor) -> Statistics:

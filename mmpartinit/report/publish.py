@@ -12,10 +12,10 @@ from .report import InitReport
 
 @master_only
 def publish(
-    report: InitReport, folder: str, logger: Logger, visualizer: Any
+    report: InitReport, folder: str, logger: Logger, visualizer: Any = None
 ) -> None:
     """Write the report and its figure into a folder, and give the figure to
-    a visualizer of MMEngine's.
+    a visualizer of MMEngine's, where there is one to see it.
 
     What fails there is a warning: the weights are right.
     """
@@ -26,7 +26,8 @@ def publish(
         image = as_image(draw_report(report.tensors))
         save_image(image, f'{path}.png')
         logger.info(f'As a figure: {path}.png')
-        visualizer.add_image('init_report', image, step=0)
+        if visualizer is not None:
+            visualizer.add_image('init_report', image, step=0)
     except Exception as error:  # a full disk, a backend without images
         logger.warning(
             'Training goes on, but of the report of its start not all was '

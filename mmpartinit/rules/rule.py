@@ -115,6 +115,18 @@ def checked_loaded(loaded: Any) -> List[str]:
     return list(entries)
 
 
+def checked_bool(key: str, value: Any) -> bool:
+    """Check a key that is True or False.
+
+    Raises:
+        RuleError: If it is something else.
+    """
+    if not isinstance(value, bool):
+        text = f'`{key}` must be True or False, not {value!r}'
+        raise RuleError.of('hook', text)
+    return value
+
+
 def checked_seed(seed: Any) -> int:
     """A seed, which may be an integer of NumPy's."""
     if isinstance(seed, bool) or not isinstance(seed, Integral):
@@ -122,8 +134,10 @@ def checked_seed(seed: Any) -> int:
     return int(seed)
 
 
-def one_seed(seeds: Iterable[Optional[int]]) -> Optional[int]:
-    """The seed of several hooks; a RuleError if they do not have the same."""
+def one_seed(seeds: Iterable[Optional[int]], runners: Any = None) -> Any:
+    """The seed of several hooks, or else the runner's; a RuleError if the
+    hooks do not have the same.
+    """
     unique = set(seeds)
     if len(unique) > 1:
         raise RuleError.of(
@@ -131,7 +145,8 @@ def one_seed(seeds: Iterable[Optional[int]]) -> Optional[int]:
             'the hooks act as one, so they must have the same `seed`, not '
             f'{", ".join(map(str, unique))}',
         )
-    return next(iter(unique), None)
+    seed = next(iter(unique), None)
+    return runners if seed is None else seed
 
 
 def _parse_rule(index: int, cfg: Dict[str, Any]) -> Rule:

@@ -15,14 +15,14 @@ from ..model.whole import WholeModel
 from ..processes.masters import write_masters
 from ..processes.ranks import in_line, on_all_ranks
 from ..rules.matching import Match
-from .log import WriteLog, new_names
-from .match import write_match
-from .seeding import (
+from ..seeding import (
     cuda_devices,
     module_seed,
     random_state_kept,
     seed_everything,
 )
+from .log import WriteLog, new_names
+from .match import write_match
 from .watch import memory_map
 
 

@@ -31,14 +31,14 @@ def test_the_demo_shows_what_the_hook_is_for(tmp_path):
     figure = (tmp_path / 'demo' / 'accuracy.png').read_bytes()
     assert figure.startswith(b'\x89PNG') and len(figure) > 10_000
     assert str(tmp_path / 'demo' / 'accuracy.png') in done.stdout
-    # Three origins that add up to the whole state dict.
+    # Four origins that add up to the whole state dict.
     origins = re.search(
-        r'(\d+) tensors: (\d+) from checkpoint, (\d+) from rules, '
-        r'(\d+) from model',
+        r'(\d+) tensors: (\d+) from files, (\d+) put in by code, '
+        r'(\d+) from rules, (\d+) as built',
         done.stdout,
     )
     total, *parts = map(int, origins.groups())
-    assert (total, parts) == (116, [92, 24, 0])
+    assert (total, parts) == (116, [92, 0, 24, 0])
     report = re.search(r'(\S+init_report\.json)', done.stdout)[1]
     assert len(json.loads(open(report).read())['tensors']) == total
 

@@ -189,7 +189,7 @@ def test_no_weights_reads_nothing_and_needs_none(toy, command):
     assert done.returncode == 0, done.stderr
     plan = InitReport.load(str(folder / 'plan.json'))
     assert plan.origins() == dict(
-        checkpoint=0, rule=12, model=len(ToyModel().state_dict()) - 12
+        file=0, code=0, rule=12, built=len(ToyModel().state_dict()) - 12
     )
     codes = [finding.code for finding in plan.findings]
     assert codes == ['no-weights', 'resume']
@@ -265,7 +265,7 @@ def test_checkpoints_of_mmengine_itself_can_be_read(
     done = command('plan', 'config.py', *options, cwd=folder)
     assert done.returncode == 0, done.stderr
     count = len(full['state_dict'])
-    assert f'{count} from checkpoint, 0 from rules' in done.stdout
+    assert f'{count} from files, 0 put in by code, 0 from rules' in done.stdout
     assert 'warning [nothing-new]' in done.stdout
 
 
@@ -322,7 +322,7 @@ def test_the_model_is_built_as_runner_builds_it():
 
 @pytest.mark.needs_mmdet
 def test_planning_a_detector_takes_little_more_than_building_it(tmp_path):
-    """At most 1.5 times the calls, and no tensor is computed for it."""
+    """It is built twice; to compare both takes little beside."""
     from mmdet.models import ResNet
 
     torch.save(ResNet(50).state_dict(), tmp_path / 'r50.pth')
@@ -358,5 +358,6 @@ def test_planning_a_detector_takes_little_more_than_building_it(tmp_path):
         build()
     with Work() as planning:
         plan()
-    assert building.operators == planning.operators > 1000
-    assert 10_000 < building.calls < planning.calls < 1.5 * building.calls
+    assert 1000 < 2 * building.operators < planning.operators
+    assert planning.operators < 4 * building.operators
+    assert 10_000 < building.calls < planning.calls < 3 * building.calls

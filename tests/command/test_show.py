@@ -10,9 +10,14 @@ from PIL import Image
 from toy import SE_ZERO, build_runner, hooks, pretrained, report_of
 
 from mmpartinit import InitReport
-from mmpartinit.report import Finding, RuleRecord, TensorRecord
+from mmpartinit.report import (
+    CheckpointRecord,
+    Finding,
+    RuleRecord,
+    TensorRecord,
+)
 
-RECORD = TensorRecord('weight', [8, 8], 'float32', 'checkpoint', None, 0, 1)
+RECORD = TensorRecord('weight', [8, 8], 'float32', 'file', None, 0, 1)
 
 
 def test_show_gives_the_table_and_the_figure(work_dir, tmp_path):
@@ -46,7 +51,7 @@ def test_several_runs_are_shown_one_after_the_other(tmp_path, command):
         'a.json:',
         'b.json:',
     ]
-    assert done.stdout.count('1 tensors: 1 from checkpoint') == 2
+    assert done.stdout.count('1 tensors: 1 from files') == 2
     words = ['show', 'a.json', 'b.json', '--figure', 'a.png']
     assert 'draws one report' in said(command(*words, cwd=tmp_path))
 
@@ -56,8 +61,8 @@ def test_several_runs_are_shown_one_after_the_other(tmp_path, command):
     [
         (None, 'No such file'),
         ('{', 'cannot be read'),
-        ('[]', '`version` should be 1, and is none'),
-        ('{"version": 2}', '`version` should be 1, and is 2'),
+        ('[]', '`version` should be 1 or 2, and is none'),
+        ('{"version": 3}', '`version` should be 1 or 2, and is 3'),
         ('{"version": 1, "seed": 0}', "no whole report: KeyError: 'tensors'"),
     ],
 )
@@ -71,6 +76,11 @@ def test_what_is_no_report(text, sentence, tmp_path, command):
     'where, key, value, words',
     [
         ('tensors', 'origin', 'elsewhere', "has origin 'elsewhere'"),
+        ('tensors', 'file', ['a'], "the file of 'weight' is ['a'], no string"),
+        ('checkpoints', 'path', 5, 'the path of a checkpoint is 5, no string'),
+        ('checkpoints', 'file', {}, 'the file of a checkpoint is {}, no str'),
+        ('checkpoints', 'unused', [1], 'a checkpoint has names that are no'),
+        ('checkpoints', 'shapes', [['a', [1]]], 'not enough values to unpack'),
         ('findings', 'level', 'fatal', "has level 'fatal'"),
         ('findings', 'names', ['a', None], "finding 'kept' has names that"),
         ('rules', 'matched', [1], 'rule 0 has names that are no strings'),
@@ -81,7 +91,9 @@ def test_what_a_report_cannot_hold(
 ):
     rule = RuleRecord(0, ['a'], ['Normal()'])
     finding = Finding('note', 'kept', 'It is kept.', ['a'])
-    data = InitReport(0, [RECORD], [rule], [finding]).to_dict()
+    loaded = CheckpointRecord('', 'a.pth', 1, 1)
+    report = InitReport(0, [RECORD], [rule], [finding], '', [loaded])
+    data = report.to_dict()
     data[where][0][key] = value
     (tmp_path / 'report.json').write_text(json.dumps(data))
     text = said(command('show', 'report.json', cwd=tmp_path))

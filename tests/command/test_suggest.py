@@ -19,12 +19,13 @@ from mmpartinit import init_modules, plan_init
 from mmpartinit.command.generalize import outermost_new, patterns_for, skeleton
 from mmpartinit.command.look import Look, look, read_config
 from mmpartinit.command.paste import as_code, suggest
-from mmpartinit.model.loading import Recorded
+from mmpartinit.model.origins import Origins
+from mmpartinit.model.second import Source
 from mmpartinit.model.tree import ModelTree
 from mmpartinit.rules.selection import Selector
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-COVERED = {'checkpoint', 'rule'}
+COVERED = {'file', 'rule'}
 
 
 def test_suggest_paste_plan_train(tmp_path, work_dir, command):
@@ -80,7 +81,7 @@ def test_suggest_paste_plan_train(tmp_path, work_dir, command):
         t.name: t.origin for t in report.tensors if 'backbone' in t.name
     }
     assert set(origins.values()) == COVERED
-    assert {n for n, o in origins.items() if o == 'checkpoint'} == {
+    assert {n for n, o in origins.items() if o == 'file'} == {
         name for name in state if name.startswith('backbone')
     }
 
@@ -245,6 +246,7 @@ def test_modules_of_every_kind(zoo):
         'uncovered',
         'kept',
         'rewritten',
+        'shape',
     }
 
 
@@ -380,7 +382,8 @@ def test_any_new_parts_of_a_detector_are_covered():
             for entry in node.tensors()
         }
         loaded = {entry.path for entry in tree.entries} - new
-        text = suggest(Look(cfg, whole, Recorded(loaded), []))
+        origins = Origins(dict.fromkeys(loaded, Source()))
+        text = suggest(Look(cfg, whole, origins, []))
         if text.startswith('# Nothing to suggest'):  # no tensor was chosen
             continue
         asked += 1

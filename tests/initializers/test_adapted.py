@@ -323,7 +323,7 @@ def test_in_a_runner_what_was_adapted_counts_as_loaded(
         start[:, 3:], old.mean(1, keepdim=True).repeat(1, 2, 1)
     )
     origins = {t.name: t.origin for t in report_of(runner).tensors}
-    assert origins[name] == ('checkpoint' if through == 'init_cfg' else 'rule')
+    assert origins[name] == ('file' if through == 'init_cfg' else 'rule')
     gamma = start_of(runner)['backbone.gamma']
     assert gamma.eq(1).all()  # a bare parameter, which neither writes
 

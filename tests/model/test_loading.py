@@ -3,7 +3,9 @@
 import copy
 import gc
 import pickle
+import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -28,8 +30,10 @@ from toy import (
 
 from mmpartinit import init_modules, record_loads
 from mmpartinit.model import loading
+from mmpartinit.model.deciding import find_origins
 from mmpartinit.model.loading import recorded
-from mmpartinit.model.tree import ModelTree
+from mmpartinit.model.whole import WholeModel
+from mmpartinit.plan import make_plan
 
 
 @pytest.fixture
@@ -37,6 +41,16 @@ def weights(tmp_path):
     path = tmp_path / 'weights.pth'
     state = pretrained(path)
     return str(path), state
+
+
+def others(model):
+    """A state dict as a checkpoint has it: of other values, all unlike."""
+    return {
+        key: torch.randn_like(value)
+        if value.is_floating_point()
+        else value + 5
+        for key, value in model.state_dict().items()
+    }
 
 
 def by_torch(model, path, state):
@@ -89,8 +103,22 @@ def test_every_way_to_load_is_recorded(weights, load):
         assert loaded == set()
         load(model, *weights)
         assert loaded == set(weights[1])
-    model.load_state_dict(model.state_dict())  # no longer recorded
+    model.load_state_dict(others(model))  # no longer recorded
     assert loaded == set(weights[1])
+
+
+def test_its_own_state_dict_brings_a_model_nothing(weights):
+    """Its values come from where they came from before."""
+    model = ToyModel()
+    with record_loads(model) as loaded:
+        model.load_state_dict(model.state_dict())
+        model.head.load_state_dict(model.head.state_dict())
+    assert loaded == set()
+    origins = origins_of(model)
+    assert not (origins.files or origins.checkpoints)
+    by_torch(model, *weights)
+    model.load_state_dict(model.state_dict())
+    assert loaded_names(model) == set(weights[1])
 
 
 def test_a_part_alone(weights):
@@ -145,7 +173,7 @@ def test_keys_that_the_model_renames(by_hook, load):
 @since_torch('2.2')  # before, batch norm loads a counter of its own
 def test_a_counter_that_batch_norm_fills_in_was_not_loaded():
     model = nn.Sequential(nn.BatchNorm2d(2))
-    old = {k: v for k, v in model.state_dict().items() if 'num' not in k}
+    old = {k: v for k, v in others(model).items() if 'num' not in k}
     with record_loads(model) as loaded:
         model.load_state_dict(old)
     assert loaded == set(old)
@@ -156,7 +184,7 @@ def test_names_are_those_without_wrappers(weights):
     model = ToyModel()
     model.backbone.layer1 = torch.compile(model.backbone.layer1)
     with record_loads(nn.DataParallel(model)) as loaded:
-        model.load_state_dict(model.state_dict())
+        model.load_state_dict(others(model))
     assert loaded == set(ToyModel().state_dict())
 
 
@@ -171,9 +199,9 @@ def test_a_tensor_loaded_under_one_name_is_loaded_under_all():
     assert report.rules[0].kept == ['b.weight']
     origins = {t.name: t.origin for t in report.tensors}
     assert origins == {
-        'a.weight': 'checkpoint',
-        'b.weight': 'checkpoint',
-        'a.bias': 'model',
+        'a.weight': 'file',
+        'b.weight': 'file',
+        'a.bias': 'built',
         'b.bias': 'rule',
     }
 
@@ -182,10 +210,10 @@ def test_two_recordings_may_overlap_and_end_in_any_order():
     model, other = ToyModel(), ToyModel()
     first, second = record_loads(model), record_loads(other)
     names, other_names = first.__enter__(), second.__enter__()
-    model.head.load_state_dict(model.head.state_dict())
+    model.head.load_state_dict(others(model.head))
     first.__exit__(None, None, None)
-    model.load_state_dict(model.state_dict())
-    other.load_state_dict(other.state_dict())
+    model.load_state_dict(others(model))
+    other.load_state_dict(others(other))
     second.__exit__(None, None, None)
     assert names == {'head.weight', 'head.bias'}
     assert other_names == set(other.state_dict())
@@ -195,7 +223,7 @@ def test_nothing_stays_when_an_exception_ends_it():
     model = ToyModel()
     before = copy.copy(model.head.__dict__)
     with pytest.raises(ZeroDivisionError), record_loads(model) as loaded:
-        load_state_dict(model.head, model.head.state_dict())
+        load_state_dict(model.head, others(model.head))
         1 / 0  # noqa: B018
     assert model.head.__dict__.keys() == before.keys()
     assert not model.head._load_state_dict_pre_hooks
@@ -215,35 +243,57 @@ def test_copies_made_meanwhile_carry_nothing():
         assert not b._load_state_dict_pre_hooks
 
 
+def origins_of(model):
+    """What is known by what was recorded alone."""
+    whole = WholeModel(model)
+    return find_origins(whole, recorded(whole.tree), 'none is made', {})
+
+
 def loaded_names(model):
-    return recorded(ModelTree(model)).names
+    return set(origins_of(model).files)
 
 
 def test_what_was_loaded_is_known_from_the_import_on():
     model = ToyModel()
     assert loaded_names(model) == set()
-    model.head.load_state_dict(model.head.state_dict())
+    model.head.load_state_dict(others(model.head))
     assert loaded_names(model) == {'head.weight', 'head.bias'}
-    assert loaded_names(copy.deepcopy(model)) == set()
 
 
-def test_moving_and_converting_a_model_loses_nothing():
+def test_a_copy_inside_of_a_model_is_loaded_as_far_as_what_it_is_of():
+    student = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    student[0].load_state_dict(others(student[0]))
+    pair = nn.ModuleDict(dict(a=student, b=copy.deepcopy(student)))
+    assert loaded_names(pair) == {
+        *('a.0.weight', 'a.0.bias', 'b.0.weight', 'b.0.bias'),
+    }
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float16])
+def test_moving_and_converting_a_model_loses_nothing(dtype):
     model = nn.Sequential(nn.SyncBatchNorm(3), nn.Linear(3, 3))
-    model.load_state_dict(model.state_dict())
-    model = revert_sync_batchnorm(model).double()
+    model.load_state_dict(others(model))
+    model = revert_sync_batchnorm(model).to(dtype)
     assert type(model[0]) is not nn.SyncBatchNorm
-    parameters = {name for name, _ in model.named_parameters()}
-    assert loaded_names(model) >= parameters
+    assert loaded_names(model) == set(model.state_dict())
+    model = model.float()
+    assert loaded_names(model) == set(model.state_dict())
     model[1].weight = nn.Parameter(torch.randn(3, 3))  # this one is new
-    assert loaded_names(model) >= parameters - {'1.weight'}
-    assert '1.weight' not in loaded_names(model)
+    assert loaded_names(model) == set(model.state_dict()) - {'1.weight'}
+    model[0] = nn.BatchNorm2d(3)  # and all of this
+    assert loaded_names(model) == {'1.bias'}
 
 
-@pytest.mark.parametrize('whole', [True, False])
-def test_statistics_stay_loaded_where_parameters_move_to_another_module(whole):
+@pytest.mark.parametrize('which', ['all', 'one', 'constants'])
+def test_statistics_stay_loaded_where_parameters_move_to_another_module(which):
     """`revert_sync_batchnorm` hangs them into new modules."""
     model = nn.Sequential(nn.SyncBatchNorm(3))
-    state = model.state_dict() if whole else {'0.weight': torch.ones(3)}
+    state = others(model)
+    if which == 'one':
+        state = {'0.weight': state['0.weight']}
+    if which == 'constants':
+        state['0.bias'] = torch.zeros(3)
+        del state['0.running_mean'], state['0.num_batches_tracked']
     model.load_state_dict(state, strict=False)
     model = revert_sync_batchnorm(model)
     assert type(model[0]) is not nn.SyncBatchNorm
@@ -256,7 +306,7 @@ def test_a_new_tensor_is_not_taken_for_one_that_is_gone():
     for _ in range(100):
         old = [nn.BatchNorm1d(2) for _ in range(20)]
         for module in old:
-            module.load_state_dict(module.state_dict())
+            module.load_state_dict(others(module))
         gone = {id(module.weight) for module in old}
         del old, module
         gc.collect()
@@ -274,12 +324,12 @@ def test_a_new_tensor_is_not_taken_for_one_that_is_gone():
 def test_records_are_gone_with_what_they_are_about():
     def count():
         gc.collect()
-        return len(loading._keys), len(loading._loads)
+        return len(loading._records), len(loading._loads)
 
     before = count()
     model = ToyModel()
     for _ in range(20):
-        model.load_state_dict(model.state_dict())
+        model.load_state_dict(others(model))
     assert all(now > then for now, then in zip(count(), before))
     assert len(loading._loads[model]) <= loading._MOST_LOADS
     del model
@@ -289,7 +339,7 @@ def test_records_are_gone_with_what_they_are_about():
 def test_norms_that_share_weights_do_not_share_statistics():
     model = nn.ModuleDict({'a': nn.BatchNorm1d(3), 'b': nn.BatchNorm1d(3)})
     model['b'].weight, model['b'].bias = model['a'].weight, model['a'].bias
-    state = {k: v for k, v in model.state_dict().items() if k[0] == 'a'}
+    state = {k: v for k, v in others(model).items() if k[0] == 'a'}
     model.load_state_dict(state, strict=False)
     loaded = loaded_names(model)
     assert loaded - filled_in(loaded, state) == {
@@ -303,7 +353,7 @@ def test_norms_that_share_weights_do_not_share_statistics():
 def test_loaded_parameters_can_be_swapped():
     """As subclasses of tensors and FSDP2 do: nobody refers to them."""
     layer = nn.Linear(2, 2)
-    layer.load_state_dict(layer.state_dict())
+    layer.load_state_dict(others(layer))
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
         layer.double()
@@ -327,19 +377,18 @@ def test_a_script_module_loads_and_keeps_what_it_loaded(inside):
     assert len(report.rules[0].wrote) == 1
 
 
-def whole_and_useless(model):
-    found = recorded(ModelTree(model))
-    return found.whole, found.useless
-
-
 def test_where_a_checkpoint_was_loaded_as_a_whole():
     model = ToyModel()
-    assert whole_and_useless(model) == (set(), [])
-    model.head.load_state_dict(model.head.state_dict())
-    assert whole_and_useless(model) == ({'head'}, [])
-    state = {f'module.{k}': v for k, v in model.state_dict().items()}
+    assert origins_of(model).whole == set()
+    model.head.load_state_dict(others(model.head))
+    assert origins_of(model).whole == {'head'}
+    state = others(model)
+    state.update({f'head.{k}': v for k, v in model.head.state_dict().items()})
+    state = {f'module.{k}': v for k, v in state.items()}
     nn.DataParallel(model).load_state_dict(state)
-    assert whole_and_useless(model) == ({'', 'head'}, [])
+    assert origins_of(model).whole == {'', 'head'}
+    model.load_state_dict(others(model))  # nothing of the first is left
+    assert origins_of(model).whole == {''}
 
 
 @pytest.mark.parametrize(
@@ -351,21 +400,31 @@ def test_where_a_checkpoint_was_loaded_as_a_whole():
     ],
 )
 def test_a_checkpoint_of_which_nothing_fits(path, change, words):
+    def told():
+        origins = origins_of(model)
+        found = make_plan(WholeModel(model), [], origins).findings
+        kept = [f.message for f in found if f.code == 'nothing-loaded']
+        return origins.whole, kept
+
     model = ToyModel()
-    state = model.head.state_dict()
+    state = others(model.head)
     if not change.startswith('-'):
         state = {change + key: value for key, value in state.items()}
     module = model.get_submodule(path)
     module.load_state_dict(state, strict=False)
-    assert whole_and_useless(model) == (set(), [(path, 2, words)])
-    model.load_state_dict(model.state_dict())  # then something fits
-    whole, _ = whole_and_useless(model)
-    assert whole == {''}
+    whole, (text,) = told()
+    assert whole == set()
+    assert text == (
+        f'none of the 2 tensors of a checkpoint fits {path or "the model"}, '
+        f'into which it was loaded; {words}'
+    )
+    module.load_state_dict(others(module))  # then something fits
+    assert told() == ({path}, [])
 
 
 def test_no_model_is_kept_alive():
     model = ToyModel()
-    model.load_state_dict(model.state_dict())
+    model.load_state_dict(others(model))
     gone = [weakref.ref(model), weakref.ref(model.head.weight)]
     del model
     gc.collect()
@@ -436,7 +495,7 @@ def test_the_copy_of_ema_hook_is_not_the_model(work_dir, weights):
     runner.train()
     hook = next(h for h in runner.hooks if hasattr(h, 'report'))
     ema = next(h for h in runner.hooks if isinstance(h, EMAHook))
-    assert hook.report.origins()['checkpoint'] == len(weights[1])
+    assert hook.report.origins()['file'] == len(weights[1])
     for module in ema.ema_model.modules():
         assert not module._load_state_dict_pre_hooks
         assert '_load_from_state_dict' not in module.__dict__
@@ -445,7 +504,7 @@ def test_the_copy_of_ema_hook_is_not_the_model(work_dir, weights):
 @given(st.data())
 def test_exactly_the_keys_that_fit_are_recorded(data):
     model = ToyModel()
-    state = model.state_dict()
+    state = others(model)
     chosen = data.draw(st.sets(st.sampled_from(sorted(state))))
     wrong = data.draw(st.sets(st.sampled_from(sorted(state))))
     checkpoint = {
@@ -456,3 +515,42 @@ def test_exactly_the_keys_that_fit_are_recorded(data):
     with record_loads(model) as loaded:
         load_state_dict(model, checkpoint, logger='silent')
     assert loaded - filled_in(loaded, checkpoint) == chosen - wrong
+
+
+def test_loading_takes_no_longer_for_each_of_many_tensors():
+    lists = [
+        nn.ParameterList(nn.Parameter(torch.ones(4)) for _ in range(n))
+        for n in (500, 4000)
+    ]
+    seconds = []
+    for many in lists:
+        state = {
+            key: value.clone() for key, value in many.state_dict().items()
+        }
+        begun = time.perf_counter()
+        many.load_state_dict(state)
+        seconds.append(time.perf_counter() - begun)
+    assert seconds[1] < 30 * seconds[0]
+
+
+def test_what_was_read_into_the_models_own_state_dict(tmp_path):
+    """As `torch.distributed.checkpoint` does: in place, and back again."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    with record_loads(model) as loaded:
+        state = model.state_dict()
+        state['0.weight'].copy_(torch.ones(4, 4))
+        model.load_state_dict(state)
+    assert loaded == {'0.weight'}
+
+
+def test_threads_load_for_themselves():
+    models = [nn.Sequential(*(nn.Linear(4, 4),) * 8) for _ in range(8)]
+    states = [
+        {key: torch.rand_like(t) for key, t in model.state_dict().items()}
+        for model in models
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(nn.Module.load_state_dict, models, states))
+    for model in models:
+        [(path, load)] = recorded(WholeModel(model).tree).loads
+        assert (path, load.records.keys()) == ('', load.shapes.keys())

@@ -106,7 +106,11 @@ def test_loaded_tensors_are_intact(engine, checkpoint):
 def test_the_report_is_that_of_one_process(engine, one):
     _, folder, processes, _ = engine
     for rank in results(folder, processes):
-        assert rank['report'] == one['report']
+        # Where DeepSpeed loads in `init_weights`, both starts have it.
+        assert {**rank['report'], 'known_by': ''} == {
+            **one['report'],
+            'known_by': '',
+        }
 
 
 def test_the_first_step_starts_from_these_values(engine):

@@ -50,7 +50,7 @@ def test_a_rule_equals_initialize_by_hand(cfg, listed):
         assert same(value, expected[name]), name
     written = 6 if listed else 4
     assert report.origins() == dict(
-        checkpoint=0, rule=written, model=len(expected) - written
+        file=0, code=0, rule=written, built=len(expected) - written
     )
 
 

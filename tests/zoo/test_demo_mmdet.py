@@ -47,4 +47,4 @@ def test_the_comparison_runs_and_the_hook_did_what_it_says(tmp_path):
         assert (tensor['mean'], tensor['std']) == (value, 0.0)
         assert (tensor['origin'], tensor['rule']) == ('rule', 1)
     others = {t['origin'] for t in tensors if '.se.' not in t['name']}
-    assert others == {'checkpoint'}
+    assert others == {'file'}

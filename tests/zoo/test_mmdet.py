@@ -141,7 +141,7 @@ def test_what_mmdets_backbones_load_is_known_and_kept(
             assert origins[f'backbone.{name}'] == 'rule', name
             assert start[f'backbone.{name}'].eq(0.25).all(), name
         else:
-            assert origins[f'backbone.{name}'] == 'checkpoint', name
+            assert origins[f'backbone.{name}'] == 'file', name
             assert same(start[f'backbone.{name}'], value), name
 
 
@@ -181,7 +181,9 @@ def test_mask_rcnn_with_13_context_blocks():
     for name, value in model.state_dict().items():
         if name in loaded:
             assert same(value, before[name]), name
-    assert report.origins() == dict(checkpoint=len(loaded), rule=104, model=0)
+    assert report.origins() == dict(
+        file=len(loaded), code=0, rule=104, built=0
+    )
 
 
 def test_bare_parameters_and_shared_heads_of_deformable_detr():

@@ -217,7 +217,7 @@ def test_what_was_pretrained_is_kept_and_adapters_start_as_told(
     origins = {t.name: t.origin for t in report_of(runner).tensors}
     for key, value in pretrained.state_dict().items():
         assert same(start[key], value), key
-        assert origins[key] == 'checkpoint', key
+        assert origins[key] == 'file', key
     new = set(start) - set(pretrained.state_dict())
     assert len(new) == 4 * len(report_of(runner).rules[0].matched) > 0
     for key in new:

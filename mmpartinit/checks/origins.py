@@ -1,0 +1,282 @@
+"""What the user should see of where values come from."""
+
+from typing import Any, Collection, Dict, List, Sequence
+
+import torch.nn as nn
+
+from ..errors import Finding, some
+from ..model.checkpoints import renaming
+from ..model.origins import Origins
+from ..model.tree import Entry, ModelTree
+from ..rules.matching import Match
+from ..rules.rule import Rule
+from .findings import Written, found
+from .uncovered import pretrained_parts, uncovered
+
+
+def about_origins(
+    tree: ModelTree, origins: Origins, matches: Sequence[Match]
+) -> List[Finding]:
+    """What the origins of a model's tensors tell, before anything is
+    written.
+    """
+    new = uncovered(tree, origins, matches)
+    findings = [
+        *_seeds_itself(origins),
+        *_nothing_loaded(tree, origins, matches),
+        *_lost(tree, origins),
+        *_partly(origins, matches),
+        *_shapes(origins),
+    ]
+    renamed = _renamed(tree, origins, new)
+    text = (
+        f'{len(new)} new tensors that no rule covers keep the values that '
+        'they were built with'
+    )
+    return [*findings, *renamed, *found('warning', 'uncovered', text, new)]
+
+
+def _seeds_itself(origins: Origins) -> List[Finding]:
+    text = (
+        "the model's code seeds the random numbers itself, so that a second "
+        'start comes out the same whatever was loaded; recorded loads decide, '
+        'and what was put in otherwise has to be named in `loaded`'
+    )
+    return (
+        [Finding('warning', 'seeds-itself', text, [])]
+        if origins.seeds_itself
+        else []
+    )
+
+
+def _nothing_loaded(
+    tree: ModelTree, origins: Origins, matches: Sequence[Match]
+) -> List[Finding]:
+    """State dicts of which nothing fitted, and configs whose file of weights
+    went nowhere.
+    """
+    findings = []
+    for checkpoint in origins.checkpoints:
+        path, unused = checkpoint.path, checkpoint.unused
+        if checkpoint.used or path in origins.whole or not unused:
+            continue
+        where = f'{path}.' if path else ''
+        names = [e.path for e in tree.entries if e.path.startswith(where)]
+        fit = renaming(tree, checkpoint, names)
+        hint = 'its names are others'
+        if fit and not fit.new:
+            hint = f'with prefix={fit.old!r} {len(fit.names)} would'
+        elif fit and not fit.old:
+            hint = f'{len(fit.names)} would fit {where}{fit.new[:-1]}'
+        elif fit:
+            hint = f'{len(fit.names)} would with {fit.new!r} for {fit.old!r}'
+        text = (
+            f'none of the {checkpoint.tensors} tensors of '
+            f'{checkpoint.file or "a checkpoint"} fits '
+            f'{path or "the model"}, into which it was loaded; {hint}'
+        )
+        findings.append(Finding('warning', 'nothing-loaded', text, []))
+    writes = any(match.new for match in matches)
+    # Formulas are no weights of a file; most of a part put in by code is.
+    has_some = origins.files or pretrained_parts(tree, origins)
+    if origins.expected and writes and not (findings or has_some):
+        text = (
+            'the config names a file of weights, and no tensor of the model '
+            'is from a file; rules write as if all of it were new'
+        )
+        findings.append(Finding('warning', 'nothing-loaded', text, []))
+    return findings
+
+
+def _lost(tree: ModelTree, origins: Origins) -> List[Finding]:
+    """What was loaded and written over before training starts."""
+    kinds: Dict[str, List[str]] = {}
+    for name in origins.lost:
+        if name in origins.constant:
+            now = 'start from one value'
+        elif origins.of(name) == 'built':
+            now = 'start from chance'
+        elif name in origins.files:
+            now = f'start from those of {origins.files[name].file}'
+        else:
+            now = 'are kept, for it may be on purpose'
+        kinds.setdefault(now, []).append(name)
+    findings = []
+    for now, names in kinds.items():
+        files = {origins.lost[name].file for name in names} - {None}
+        source = f' from {some(sorted(map(str, files)), 2)}' if files else ''
+        text = (
+            f'{len(names)} tensors were loaded{source} and written over '
+            f'before training starts; they {now}'
+        )
+        if any(_is_adapted(tree, name) for name in names):
+            text += (
+                "; a backbone that asks whether its init_cfg is 'Pretrained' "
+                'wants that one itself, and AdaptedPretrained in a rule for '
+                'what did not fit'
+            )
+        findings += found('warning', 'lost', text, names)
+    return findings
+
+
+def _is_adapted(tree: ModelTree, name: str) -> bool:
+    """Whether AdaptedPretrained loads a module that a tensor is in."""
+    segments = name.split('.')
+    paths = ('.'.join(segments[:i]) for i in range(len(segments)))
+    cfgs = (
+        getattr(tree.index[path].value, 'init_cfg', None)
+        for path in paths
+        if path in tree.index
+    )
+    return any('AdaptedPretrained' in str(cfg) for cfg in cfgs)
+
+
+def _partly(origins: Origins, matches: Sequence[Match]) -> List[Finding]:
+    """Tensors of which a part was put in, unless a rule writes them."""
+    written = {entry.path for match in matches for entry in match.new}
+    names = [name for name in origins.drawn if name not in written]
+    counts = [f'{name}: {origins.drawn[name]:,}' for name in names]
+    text = (
+        f'{len(names)} tensors were put in in part only, and are kept whole; '
+        f'elements of them that were drawn: {some(counts, 5)}'
+    )
+    return found('warning', 'partly', text, names)
+
+
+def _shapes(origins: Origins) -> List[Finding]:
+    """Tensors of checkpoints that have another shape in the model."""
+    shapes = {
+        name: f'{name} {tuple(there)}, here {tuple(here)}'
+        for checkpoint in origins.checkpoints
+        for name, there, here in checkpoint.shapes
+        if name not in origins.files
+    }
+    text = (
+        f'{len(shapes)} tensors of a checkpoint have another shape in the '
+        f'model, and were not loaded: {some(list(shapes.values()), 3)}'
+    )
+    return found('note', 'shape', text, list(shapes))
+
+
+def _renamed(
+    tree: ModelTree, origins: Origins, new: Sequence[str]
+) -> List[Finding]:
+    """Unused tensors of checkpoints that would fit under another name."""
+    findings = []
+    for checkpoint in origins.checkpoints:
+        fit = renaming(tree, checkpoint, new) if checkpoint.used else None
+        # Names decide where most of what went nowhere would fit.
+        if fit and 2 * len(fit.names) >= len(checkpoint.unused):
+            text = (
+                f'{len(checkpoint.unused)} tensors of '
+                f'{checkpoint.file or "a checkpoint"} went nowhere; with '
+                f'{fit.new!r} in place of {fit.old!r} {len(fit.names)} of '
+                'them would fit new ones'
+            )
+            findings += found('warning', 'renamed', text, fit.names)
+    return findings
+
+
+def put_in(
+    rule: Rule, matches: Sequence[Match], origins: Origins
+) -> List[Finding]:
+    """What a rule would write, and leaves since code has put it in."""
+    names: List[str] = []
+    owners: Dict[str, None] = {}
+    useful: Dict[int, Dict[str, Any]] = {}
+    for match in matches:
+        writes = [
+            (item, match.known_writes(item) if item.writes else None)
+            for item in rule.init_cfg
+        ]
+        for entry in match.kept:
+            if entry.path not in origins.code or not _is_weight(entry):
+                continue
+            reach = {
+                id(item): item.cfg
+                for item, known in writes
+                if known is None or entry.path in known
+            }
+            if reach or rule.copy_from is not None:
+                names.append(entry.path)
+                owners[_owner(entry, match, origins)] = None
+                useful.update(reach)
+    if not names:
+        return []
+    cfgs = [item.cfg for item in rule.init_cfg]
+    if owners.keys() & set(names):  # a parameter is of no `layer`
+        cfgs = [
+            {key: value for key, value in cfg.items() if key != 'layer'}
+            for cfg in useful.values()
+        ]
+    items = [_as_code(cfg) for cfg in cfgs]
+    start = f'init_cfg={items[0] if len(items) == 1 else items}'
+    if rule.copy_from is not None:
+        start = f'copy_from={rule.copy_from!r}'
+    start = start.replace('"', '')
+    text = (
+        f" leaves {len(names)} tensors that the model's code puts in, the "
+        'same whatever the seed (a copy, an inflation, a formula); a rule '
+        f'behind it writes them: dict(path={list(owners)}, {start}, '
+        'overwrite=True)'
+    )
+    return [rule.finding('warning', 'put-in', text, names)]
+
+
+def _is_weight(entry: Entry) -> bool:
+    return isinstance(entry.value, nn.Parameter)
+
+
+def _owner(entry: Entry, match: Match, origins: Origins) -> str:
+    """The path to name for writing a tensor: its module, where nothing else is
+    in it that must stay.
+    """
+    owner = entry.path.rpartition('.')[0]
+    under = [*match.new, *match.kept]
+    if not owner or isinstance(match.value, nn.Parameter):
+        return entry.path
+    is_alone = all(
+        other.owner is entry.owner and other.path not in origins.files
+        for other in under
+        if other.path.startswith(owner + '.')
+    )
+    return owner if is_alone else entry.path
+
+
+def _as_code(cfg: Dict[str, Any]) -> str:
+    values = {
+        key: value if not isinstance(value, type) else value.__name__
+        for key, value in cfg.items()
+    }
+    return f'dict({", ".join(f"{k}={v!r}" for k, v in values.items())})'
+
+
+def never_trained(
+    tree: ModelTree, origins: Origins, written: Written
+) -> List[Finding]:
+    """Parameters that were drawn and take no gradient."""
+    names = [
+        entry.path
+        for entry in tree.entries
+        if origins.looked
+        and isinstance(entry.value, nn.Parameter)
+        and not entry.value.requires_grad
+        and entry.path not in written
+        and entry.path not in origins.constant
+        and entry.path not in origins.kept
+    ]
+    text = (
+        f'{len(names)} parameters have requires_grad=False, and neither a '
+        'checkpoint nor a rule supplies them: they keep the random values '
+        'that they were built with'
+    )
+    return found('warning', 'frozen-new', text, names)
+
+
+def unknown_loaded(names: Collection[str]) -> List[Finding]:
+    """Entries of ``loaded`` that fit nothing in the model."""
+    text = (
+        f'{len(names)} entries of `loaded` name nothing of the model, and '
+        'protect nothing'
+    )
+    return found('warning', 'unknown-loaded', text, list(names))
