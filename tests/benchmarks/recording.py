@@ -30,7 +30,7 @@ def rows():
     def recorded():
         nn.Module._load_from_state_dict = RECORDING
         init_and_load()
-        assert len(known(ModelTree(model)).names) == len(state)
+        assert len(known(ModelTree(model)).records) == len(state)
 
     def plain():
         nn.Module._load_from_state_dict = ORIGINAL

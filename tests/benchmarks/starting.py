@@ -6,13 +6,15 @@ from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.registry import DATASETS, HOOKS
+from mmengine.registry import DATASETS, HOOKS, init_default_scope
 from mmengine.runner import Runner
 from subjects import RULES, detector, detector_cfg, pretrained
-from timing import row
+from timing import in_turns, row
 from torch.utils.data import Dataset
 
-import mmpartinit  # noqa: F401
+from mmpartinit.functions import origins_of
+from mmpartinit.model.whole import WholeModel
+from mmpartinit.start import build_again
 
 
 class StartedError(Exception):
@@ -93,10 +95,35 @@ def start(folder: Path, report: bool):
     return spent['hook'], spent['runner']
 
 
+def second_start(folder: Path):
+    """What the origins cost, beside what a start costs without them."""
+    init_default_scope('mmdet')
+    cfg = detector_cfg()
+    file = str(folder / 'backbone.pth')
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=file)
+    torch.save(detector().backbone.state_dict(), file)
+    build = build_again(cfg)
+    whole = WholeModel(build())
+
+    def origins():
+        assert len(origins_of(whole, build, {}).files) > 300
+
+    return in_turns(
+        'second start',
+        'the second start of Mask R-CNN, and what it tells of origins',
+        'its first start: built, initialized, backbone loaded from a file',
+        1.0,
+        origins,
+        build,
+        turns=7,
+    )
+
+
 def rows(turns: int = 7):
     """Against the Runner's own initialization and loading."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        yield second_start(folder)
         torch.save(pretrained(detector()), folder / 'pretrained.pth')
         for report, limit in ((True, 0.5), (False, None)):
             with_or_without = 'with' if report else 'without'
