@@ -22,23 +22,21 @@ LABELS = {
             ('trains', 'iteration 0, 1, 2, …'),
         ],
         train='runner.train()',
-        records='records which tensors a checkpoint supplies',
+        records='records what is loaded',
         checks='checks the rules',
         acts=[
+            'second start',
             'plans',
             'writes what is new',
             'compares ranks',
             'reports',
         ],
+        look='a last look',
         errors='each error lists all that is wrong',
-        nothing='does nothing',
+        nothing='then nothing',
         never='Nor does it do anything in val and test, after a resume, or at '
         'a second runner.train().',
-        origins=[
-            'from the model’s own code',
-            'from a checkpoint',
-            'from a rule',
-        ],
+        origins=['as built', 'from a file', 'put in by code', 'from a rule'],
     ),
     'zh_cn': dict(
         title='执行时机：Runner、mmpartinit 与权重',
@@ -52,14 +50,15 @@ LABELS = {
             ('训练', 'iteration 0, 1, 2, …'),
         ],
         train='runner.train()',
-        records='记录检查点提供了哪些张量',
+        records='记录加载了什么',
         checks='检查规则',
-        acts=['制定计划', '写入新张量', '核对各 rank', '输出报告'],
+        acts=['二次启动', '制定计划', '写入新张量', '核对各 rank', '输出报告'],
+        look='最后的检查',
         errors='一次报错列出全部问题',
-        nothing='什么都不做',
+        nothing='此后什么都不做',
         never='在 val 和 test 中、恢复训练之后，以及再次调用 runner.train() '
         '时，同样什么都不做。',
-        origins=['来自模型自身的代码', '来自检查点', '来自规则'],
+        origins=['构建时的值', '来自文件', '由代码写入', '来自规则'],
     ),
 }
 
@@ -67,7 +66,7 @@ WIDTH, HEIGHT = 1080, 452
 LEFT, COLUMN = 122, 157
 INK, SOFT, LINE, PAPER = '#1f2933', '#52606d', '#cbd2d9', '#ffffff'
 # Okabe and Ito's palette, as in the figures of the package.
-MODEL, CHECKPOINT, RULE = '#b0b7bf', '#0072B2', '#E69F00'
+BUILT, FILE, CODE, RULE = '#b0b7bf', '#0072B2', '#56B4E9', '#E69F00'
 RED, RULE_INK = '#b3261e', '#8a5d00'
 FONT = (
     "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', "
@@ -77,13 +76,13 @@ MONO = (
     'ui-monospace, SFMono-Regular, Menlo, Consolas, '
     "'DejaVu Sans Mono', monospace"
 )
-# What each of twelve tensors comes from, after each step.
+# What decided each of twelve tensors, after each step.
 NOT_YET: List[str] = []
-BUILT = [MODEL] * 12
-LOADED = [CHECKPOINT] * 3 + [MODEL] * 2 + [CHECKPOINT] * 4 + [MODEL] * 3
-HALF = [CHECKPOINT] * 3 + [MODEL] * 9
-DONE = [RULE if colour == MODEL else colour for colour in LOADED]
-WEIGHTS = [NOT_YET, BUILT, HALF, LOADED, DONE, DONE]
+NEW = [BUILT] * 12
+START = [FILE] * 3 + [BUILT] * 7 + [CODE] * 2
+LOADED = [FILE] * 3 + [BUILT] * 2 + [FILE] * 4 + [BUILT] + [CODE] * 2
+DONE = [RULE if colour == BUILT else colour for colour in LOADED]
+WEIGHTS = [NOT_YET, NEW, START, LOADED, DONE, DONE]
 
 
 def draw(labels: Dict[str, Any]) -> str:
@@ -137,7 +136,7 @@ def _runner(labels: Dict[str, Any]) -> List[str]:
 
 
 def _ours(labels: Dict[str, Any]) -> List[str]:
-    width, blue, pale = COLUMN - 14, CHECKPOINT, '#e1eff8'
+    width, blue, pale = COLUMN - 14, FILE, '#e1eff8'
     end = _left(4) - 10
     parts = [
         # From the import to before_train.
@@ -151,7 +150,7 @@ def _ours(labels: Dict[str, Any]) -> List[str]:
         _box(_left(4), 142, width, 140, PAPER, INK),
     ]
     for number, act in enumerate(labels['acts']):
-        y, fill = 168 + 30 * number, RULE_INK if number == 1 else INK
+        y, fill = 165 + 26 * number, RULE_INK if number == 2 else INK
         parts.append(_text(_left(4) + 12, y, str(number + 1), 11.5, fill=SOFT))
         parts.append(_text(_left(4) + 27, y, act, 12, fill=fill))
     for number, bottom in ((1, 240), (4, 282)):
@@ -164,6 +163,8 @@ def _ours(labels: Dict[str, Any]) -> List[str]:
         f'<path d="M{_centre(1)} 298 V307 H{_centre(1) + 88} '
         f'M{_centre(4)} 298 V307 H{_centre(4) - 88}" fill="none" '
         f'stroke="{RED}" stroke-dasharray="3 3"/>',
+        _box(_left(5), 142, width, 34, PAPER, INK),
+        _text(_centre(5), 163, labels['look'], 12, 'middle'),
         _text(_centre(5), 215, labels['nothing'], 12, 'middle', SOFT),
     ]
     return parts
@@ -189,7 +190,7 @@ def _weights(labels: Dict[str, Any]) -> List[str]:
 def _legend(labels: Dict[str, Any]) -> List[str]:
     parts = [_text(20, 431, labels['never'], 12, fill=SOFT)]
     x = WIDTH - 20
-    names = list(zip(labels['origins'], (MODEL, CHECKPOINT, RULE)))
+    names = list(zip(labels['origins'], (BUILT, FILE, CODE, RULE)))
     for name, colour in reversed(names):
         x -= sum(6.9 if ord(c) < 0x2E80 else 12 for c in name)
         parts.append(_text(x, 431, name, 12))

@@ -6,10 +6,11 @@ How they go through a Runner is tested in test_recipes.py.
 import pytest
 import torch
 import torch.nn as nn
+from mmengine.config import ConfigDict
 from test_docs_code import pages, rules_of, run
 from toy import same, snapshot
 
-from mmpartinit import init_modules
+from mmpartinit import init_modules, record_loads
 from mmpartinit.demo.digits import SmallResNet
 
 recipes = pages('recipes')
@@ -117,10 +118,17 @@ def test_five_channels(page, weights):
     from mmdet.models import ResNet
 
     state = weights('r18', values_of(ResNet(18), 1))
-    cfg = run(page.blocks('python')[6])['model']['backbone']
-    cfg['init_cfg']['checkpoint'] = 'weights/r18.pth'
+    names, file = run(page.blocks('python')[6]), 'weights/r18.pth'
+    # As mmdet's configs have it.
+    cfg = dict(init_cfg=dict(type='Pretrained', checkpoint=file))
+    cfg.update(names['model']['backbone'])
     backbone = ResNet(18, **cfg)
-    backbone.init_weights()
+    with record_loads(parts(backbone=backbone)) as loaded:
+        backbone.init_weights()
+    rules = rules_of(names)
+    rules[0]['init_cfg']['checkpoint'] = file
+    report = init_modules(parts(backbone=backbone), rules, loaded=loaded)
+    assert report_names(report) == {'backbone.conv1.weight'}
     assert same(backbone.conv1.weight[:, :3], state['conv1.weight'])
     assert backbone.conv1.weight[:, 3:].eq(0).all()
     assert same(backbone.bn1.weight, state['bn1.weight'])
@@ -134,6 +142,11 @@ def test_five_channels_of_swin(page, weights):
     small = dict(embed_dims=12, depths=(1, 1), num_heads=(1, 2))
     small.update(strides=(4, 2), out_indices=(0, 1))
     state = weights('swin', values_of(SwinTransformer(**small), 1))
+    # By itself it cannot load a file of which a shape differs.
+    weights('whole', {f'backbone.{k}': v for k, v in state.items()})
+    cfg = ConfigDict(type='Pretrained', checkpoint='weights/whole.pth')
+    with pytest.raises(RuntimeError, match='size mismatch'):
+        SwinTransformer(in_channels=5, init_cfg=cfg, **small).init_weights()
     model = parts(backbone=SwinTransformer(in_channels=5, **small))
     carry_out(page, 7, model)
     name = 'patch_embed.projection.weight'

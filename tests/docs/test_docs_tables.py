@@ -10,11 +10,16 @@ import mmengine.model
 import pytest
 import torch
 import torch.nn as nn
+import ways_changed
+import ways_modules
+import ways_whole
+import ways_without
 from mmengine.registry import HOOKS
 from pages import ROOT, codes
 from stacks import since_torch
 from test_docs_code import pages
 from toy import same
+from ways import WAYS
 
 from mmpartinit import (
     CustomModuleInitHook,
@@ -28,10 +33,12 @@ from mmpartinit.rules.patterns import parse_pattern
 from mmpartinit.rules.rule import KEYS, parse_rules
 from mmpartinit.rules.selection import Selector
 
+# Importing them makes the ways known.
+FILES = (ways_changed, ways_modules, ways_whole, ways_without)
 # What makes a finding: where among its arguments the level and the code are.
 # `RuleError.of` and `Collector.add` make errors; `remarks` are notes.
 MAKERS = dict(of=(None, 0), add=(None, 0), Finding=(0, 1))
-MAKERS.update(_found=(0, 1), finding=(0, 1))
+MAKERS.update(found=(0, 1), finding=(0, 1))
 WORDS = dict(
     error=('error', '错误'), warning=('warning', '警告'), note=('note', '提示')
 )
@@ -224,11 +231,29 @@ def test_the_example_has_every_finding_that_one_process_can_have(page):
     told = findings_told(page)
     errors = {code for code, levels in told.items() if levels == {'error'}}
     assert len(errors) > 10
-    shown = set(re.findall(r'\[([a-z-]+)\]', page.blocks('text')[1]))
+    shown = set(re.findall(r'\[([a-z-]+)\]', page.blocks('text')[-1]))
     plans = {'no-hook', 'several-hooks', 'no-weights', 'resume'}
-    # Of several processes, and of what was recorded.
-    others = {'ranks-differed', 'nothing-loaded'}
+    # Of several processes, of what was recorded, of a second start, and of
+    # what other hooks do.
+    others = {'ranks-differed', 'nothing-loaded', 'shape', 'renamed', 'lost'}
+    others |= {'put-in', 'partly', 'seeds-itself', 'frozen-new'}
+    others |= {'changed-since'}
     assert shown == told.keys() - errors - plans - others
+
+
+@pages('loaders')
+def test_the_page_of_loaders_has_every_way_that_was_tried(page):
+    """What the report says of each is held in test_ways.py."""
+    made = {name.partition('@')[0]: made for name, made in WAYS.items()}
+    told = []
+    for _, _, says, remarks in page.rows():
+        if says[0].isdigit():  # of another package, tried by hand
+            continue
+        names = codes(re.split('[;；]', remarks)[0])
+        told += names
+        has_file = any(made[name].has_file for name in names)
+        assert has_file or 'file' not in codes(says), names
+    assert sorted(told) == sorted(made)
 
 
 @pages('benchmarks')
