@@ -20,7 +20,7 @@ from .rules.rule import (
     one_seed,
     parse_rules,
 )
-from .start import optimized, start_of
+from .start import is_resumed, optimized, start_of
 
 
 @HOOKS.register_module()
@@ -60,8 +60,7 @@ class CustomModuleInitHook(Hook):
         >>> custom_hooks = [dict(type='CustomModuleInitHook', modules=[rule])]
     """
 
-    # Before the hooks that copy the model when training starts, such as
-    # mmdet's MeanTeacherHook.
+    # Before hooks that copy the model at the start (mmdet's MeanTeacherHook).
     priority = 'VERY_HIGH'
 
     def __init__(
@@ -78,18 +77,19 @@ class CustomModuleInitHook(Hook):
         self.loaded = checked_loaded(loaded)
         self.seed = None if seed is None else checked_seed(seed)
         self.report: Optional[InitReport] = None
-        self._writes = False
+        self._writes = self._resumed = False
         self._files: Files = {}
         self._last: Optional[LastLook] = None
 
     def after_load_checkpoint(self, runner: Any, checkpoint: Any) -> None:
-        """Note what ``load_from`` brings."""
+        """Note what ``load_from`` brings, and what is resumed from."""
         if self.report is None:
             note_tensors(self._files, runner._load_from, checkpoint)
+            self._resumed = is_resumed(runner, checkpoint)
 
     def before_train(self, runner: Any) -> None:
         """Initialize the new modules, once and at a fresh start only."""
-        if self.report is not None or runner.iter > 0:
+        if self.report or self._resumed or runner.iter > 0:
             return
         ours = CustomModuleInitHook
         hooks = [hook for hook in runner.hooks if isinstance(hook, ours)]

@@ -133,7 +133,7 @@ class InitPlan:
             *find.not_copied(self.matches),
             *find.rewritten(tree, written),
             *find.overwritten(tree, written, self.origins.kept),
-            *find.differed(log.differed),
+            *find.differed(log.differed, self.matches),
             *find.frozen(tree, written),
             *origin.never_trained(tree, self.origins, written),
         ]

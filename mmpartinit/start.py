@@ -80,6 +80,14 @@ def start_of(
     return whole, origins
 
 
+def is_resumed(runner: Any, checkpoint: Any) -> bool:
+    """Whether a Runner resumes from a checkpoint that it loads, at an
+    iteration above 0: a train loop of one's own may count in another way.
+    """
+    # Neither is public: what was asked for, and what it came to.
+    return runner._resume and checkpoint.get('meta', {}).get('iter', 1) > 0
+
+
 def names_checkpoint(cfg: Any) -> bool:
     """Whether a config names a file of weights."""
     return bool(cfg.get('load_from')) or any(

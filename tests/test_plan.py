@@ -338,7 +338,7 @@ def test_a_write_outside_of_the_path_is_an_error():
     model = nn.ModuleDict({'other': nn.Linear(2, 2)})
     model['head'] = Head(model['other'])
     rule = dict(path='head', init_cfg=dict(type='InitWeights'))
-    with pytest.raises(RuleError, match='also wrote other.weight, outside'):
+    with pytest.raises(RuleError, match='also write other.weight, outside'):
         init_modules(model, [rule])
 
 

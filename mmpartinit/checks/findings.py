@@ -148,11 +148,22 @@ def overwritten(
     return found('note', 'overwritten', text, names)
 
 
-def differed(names: Collection[str]) -> List[Finding]:
+def differed(
+    names: Collection[str], matches: Iterable[Match]
+) -> List[Finding]:
     """Tensors that not all ranks gave the same values."""
+    known = {
+        entry.path
+        for match in matches
+        if all(item.writes for item in match.rule.init_cfg)
+        for entry in match.new
+    }
+    end = 'their initializer depends on the rank'
+    if known.issuperset(names):  # MMEngine's own draw the same from a seed
+        end = 'the processors of the ranks round in other ways'
     text = (
         f'{len(names)} tensors had other values on other ranks, and have '
-        "rank 0's now: their initializer depends on the rank"
+        f"rank 0's now: {end}"
     )
     return found('warning', 'ranks-differed', text, list(names))
 

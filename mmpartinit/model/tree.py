@@ -248,7 +248,9 @@ def unwrap(module: nn.Module) -> nn.Module:
             or hasattr(module, 'zero_optimization_stage')
         ):
             inner = children['module']
-        elif len(children) == 1:
+        elif len(children) == 1 and not (
+            module._parameters or module._buffers
+        ):
             inner = next(
                 (children[name] for name in _WRAPPED_AS if name in children),
                 None,

@@ -113,7 +113,7 @@ def in_line(
     digests = {}
     if get_world_size() > 1 and error is None:
         own = {name for sets in wrote for names in sets for name in names}
-        digests = {n: _digest(t) for n, t in tensors.items() if n in own}
+        digests = {n: digest(t) for n, t in tensors.items() if n in own}
     told = together(error, (wrote, digests))
     union = [
         [set().union(*names) for names in zip(*sets)]
@@ -130,8 +130,8 @@ def in_line(
     return union, differed
 
 
-def _digest(tensor: Tensor) -> bytes:
-    """What tells values from others, bit for bit.
+def digest(tensor: Tensor) -> bytes:
+    """What tells a tensor's values from others, bit for bit.
 
     A cryptographic hash takes longer than sending the values. It is given the
     sums of the bits over the rows and the columns of a matrix of them.

@@ -23,6 +23,7 @@ from ..seeding import (
 )
 from .log import WriteLog, new_names
 from .match import write_match
+from .outside import Outside
 from .watch import memory_map
 
 
@@ -83,17 +84,31 @@ def _write(
 ) -> None:
     """Write the log's next matches, the same ones on all ranks at a time."""
     # Those of which it is known what they write reach no further.
-    is_known = all(item.writes for m in matches for item in m.rule.init_cfg)
-    entries = [] if is_known else log.tree.entries
-    outside = memory_map((entry.path, entry.value) for entry in entries)
+    unknown = {
+        match.rule.index
+        for match in matches
+        if not all(item.writes for item in match.rule.init_cfg)
+    }
+    entries = log.tree.entries if unknown else []
+    reach = memory_map((entry.path, entry.value) for entry in entries)
+    new = {entry.path for match in matches for entry in match.new}
+    rest = [entry for entry in entries if entry.path not in new]
+    outside = Outside(log.tree.nodes[0].value, rest) if unknown else None
     first, error = len(log.wrote), None
     try:
         for match in matches:
             number = module_seed(seed, match.path, match.n)
             seed_everything(number, devices)
-            log.wrote.append(write_match(match, outside))
+            log.wrote.append(write_match(match, reach))
     except RuleError as caught:
         error = _left(caught, log)
+    try:
+        if outside is not None:
+            outside.check()
+    except RuleError as caught:
+        rules = ', '.join(map(str, sorted(unknown)))
+        several = 'one of the rules' if len(unknown) > 1 else 'rule'
+        error = caught.about(where=f'{several} {rules}')
     tensors = {e.path: e.value for m in matches for e in m.new}
     wrote, differed = in_line(error, log.wrote[first:], tensors)
     log.wrote[first:] = wrote

@@ -1,14 +1,12 @@
 """One match written: its new tensors, and nothing else."""
 
-from typing import Any, Dict, List, Set, Tuple
-
-import torch.nn as nn
-from torch import Tensor
+from typing import List, Set
 
 from ..errors import RuleError, some
 from ..rules.init_cfg import InitItem
 from ..rules.matching import Match
 from .memory import PrivateMemory
+from .outside import Structure
 from .watch import Memory, WriteWatch, memory_map
 
 
@@ -42,7 +40,7 @@ def write_match(match: Match, outside: Memory) -> List[Set[str]]:
 def _written(match: Match, outside: Memory) -> List[Set[str]]:
     items = match.rule.init_cfg
     are_known = all(item.writes for item in items)
-    structure = None if are_known else _Structure(match.target)
+    structure = None if are_known else Structure(match.target)
     memory = PrivateMemory(
         match.new,
         match.kept,
@@ -87,9 +85,8 @@ def _watched(item: InitItem, match: Match, outside: Memory) -> Set[str]:
     if beyond:
         raise RuleError.of(
             'outside',
-            f'its initializer also wrote {some(beyond, 5)}, outside of what '
-            'the path names, and that stays written; name it by a path as '
-            'well',
+            f'its initializer would also write {some(beyond, 5)}, outside of '
+            'what the path names, and was stopped; name it by a path as well',
             beyond,
         ) from failed
     if failed is not None:
@@ -104,60 +101,3 @@ def _copy(match: Match) -> Set[str]:
         if entry.path in copies:
             entry.value.data.copy_(copies[entry.path].value.data)
     return set(copies)
-
-
-class _Structure:
-    """Which modules, parameters and buffers hang where under a module."""
-
-    def __init__(self, module: nn.Module) -> None:
-        modules = dict(module.named_modules())
-        self._modules = modules.values()
-        # Where, in which dict, and what: `__init__` makes new dicts.
-        self._before: List[Tuple[str, Any, str, Any, Dict[str, Any]]] = [
-            (name, vars(child), kind, entries, dict(entries.items()))
-            for name, child in modules.items()
-            for kind in ('_parameters', '_buffers', '_modules')
-            for entries in [getattr(child, kind)]
-        ]
-
-    def other_tensors(self) -> List[Tensor]:
-        """Those that hang there without being entries of the state dict."""
-        return [
-            value
-            for child in self._modules
-            for value in (*child._buffers.values(), *vars(child).values())
-            if isinstance(value, Tensor)
-        ]
-
-    def check(self) -> None:
-        """Raise a RuleError if anything was replaced, taken away or added,
-        with its names as seen from the module.
-        """
-        replaced, added = [], []
-        for name, own, kind, entries, before in self._before:
-            start = f'{name}.' if name else ''
-            now = dict(own.get(kind, entries).items())
-            replaced += [
-                start + key
-                for key, value in before.items()
-                if key not in now or now[key] is not value
-            ]
-            added += [start + key for key in now if key not in before]
-        said = [f'replaced {", ".join(replaced)} by another'] * bool(replaced)
-        said += [f'added {", ".join(added)}'] * bool(added)
-        if said:
-            raise RuleError.of(
-                'replaced',
-                f'it {" and ".join(said)}, which the optimizer does not know; '
-                'write in place, as nn.init does',
-                replaced + added,
-            )
-
-    def restore(self) -> None:
-        """Have the same things hang there, in the same order."""
-        for _, own, kind, entries, before in self._before:
-            if kind in own:
-                own[kind] = entries
-            if [*map(id, entries.values())] != [*map(id, before.values())]:
-                entries.clear()
-                entries.update(before)

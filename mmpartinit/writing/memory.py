@@ -64,10 +64,14 @@ class PrivateMemory:
             if not any(id(tensor) in tensors for tensor in region):
                 continue
             self._tensors += region
-            if len(region) == 1 and region[0].is_contiguous():
-                alone = region[0].detach()
+            if len(region) == 1 and 0 not in region[0].stride():
+                # In the order of its elements, however they lie, so that the
+                # same values are drawn.
+                alone, order = region[0].detach(), torch.contiguous_format
                 self._given[id(region[0])] = (
-                    alone.clone() if is_read else torch.empty_like(alone)
+                    alone.clone(memory_format=order)
+                    if is_read
+                    else torch.empty_like(alone, memory_format=order)
                 )
             else:
                 self._give(region)

@@ -18,15 +18,15 @@ Memory = Dict[int, List[Tuple[int, int, str]]]
 class WriteWatch(TorchDispatchMode):
     """Sees, while it is entered, which named memory is written: every in-place
     operator counts, on a tensor, on ``.data`` or on a view, even where the
-    values stay the same.
+    values stay the same. What would write outside is not let through.
 
     Args:
         inside (dict): What to watch, as :func:`memory_map` gives it.
-        outside (dict): What else to watch.
+        outside (dict): What must not be written.
 
     Attributes:
         written (set[str]): Names of what was written inside.
-        outside (set[str]): And outside.
+        outside (set[str]): And of what would have been outside.
     """
 
     def __init__(self, inside: Memory, outside: Memory) -> None:
@@ -46,6 +46,8 @@ class WriteWatch(TorchDispatchMode):
             for tensor in values:
                 if isinstance(tensor, Tensor) and has_memory(tensor):
                     self._note(tensor)
+        if self.outside:
+            raise RuntimeError('a write outside of what a rule names')
         return func(*args, **kwargs)
 
     def _note(self, tensor: Tensor) -> None:

@@ -416,7 +416,7 @@ def test_a_write_to_memory_that_is_not_seen_at_the_match_is_an_error():
     model = nn.Sequential(nn.Linear(2, 3))
     views = [model[0].weight.data[1]]
     rule = dict(path='0', init_cfg=dict(type='Apply', fn=fill))
-    with pytest.raises(RuleError, match='also wrote 0.weight, outside'):
+    with pytest.raises(RuleError, match='also write 0.weight, outside'):
         init_modules(model, [rule])
 
 
@@ -454,7 +454,7 @@ def test_a_neighbour_in_the_same_storage_is_not_written(which):
     )
     model = nn.ModuleDict({'others': others, 'head': nn.Linear(2, 2)})
     rule = dict(path='head', init_cfg=dict(type='Apply', fn=reach_out))
-    with pytest.raises(RuleError, match=f'also wrote others.{which}, outside'):
+    with pytest.raises(RuleError, match=f'also write others.{which}, outside'):
         init_modules(model, [rule])
 
 
