@@ -5,16 +5,17 @@ Match by match, each from its own seed, the same on all ranks.
 
 from dataclasses import replace
 from itertools import groupby
-from typing import Any, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
-from ..errors import RuleError, some
+from ..errors import Finding, RuleError, some
 from ..model.tensors import statistics
 from ..model.whole import WholeModel
 from ..processes.masters import write_masters
 from ..processes.ranks import in_line, on_all_ranks
 from ..rules.matching import Match
+from ..rules.rule import Rule
 from ..seeding import (
     cuda_devices,
     module_seed,
@@ -79,21 +80,36 @@ def _left(error: RuleError, log: WriteLog) -> RuleError:
     return RuleError([*others, replace(last, message=text)])
 
 
+def _with(
+    error: Optional[RuleError],
+    found: List[Finding],
+    rules: Dict[int, Rule],
+) -> Optional[RuleError]:
+    """An error, and what one of these rules did besides."""
+    if not found:
+        return error
+    if len(rules) == 1:
+        also = RuleError(found).about(*rules.values())
+    else:
+        numbers = ', '.join(map(str, sorted(rules)))
+        also = RuleError(found).about(where=f'one of the rules {numbers}')
+    return RuleError([*(error.findings if error else ()), *also.findings])
+
+
 def _write(
     matches: Sequence[Match], log: WriteLog, seed: int, devices: List[int]
 ) -> None:
     """Write the log's next matches, the same ones on all ranks at a time."""
     # Those of which it is known what they write reach no further.
     unknown = {
-        match.rule.index
+        match.rule.index: match.rule
         for match in matches
         if not all(item.writes for item in match.rule.init_cfg)
     }
+    tensors = {e.path: e.value for m in matches for e in m.new}
+    outside = Outside(log.tree, tensors) if unknown else None
     entries = log.tree.entries if unknown else []
     reach = memory_map((entry.path, entry.value) for entry in entries)
-    new = {entry.path for match in matches for entry in match.new}
-    rest = [entry for entry in entries if entry.path not in new]
-    outside = Outside(log.tree.nodes[0].value, rest) if unknown else None
     first, error = len(log.wrote), None
     try:
         for match in matches:
@@ -101,15 +117,10 @@ def _write(
             seed_everything(number, devices)
             log.wrote.append(write_match(match, reach))
     except RuleError as caught:
-        error = _left(caught, log)
-    try:
-        if outside is not None:
-            outside.check()
-    except RuleError as caught:
-        rules = ', '.join(map(str, sorted(unknown)))
-        several = 'one of the rules' if len(unknown) > 1 else 'rule'
-        error = caught.about(where=f'{several} {rules}')
-    tensors = {e.path: e.value for m in matches for e in m.new}
+        error = caught
+    error = _with(error, outside.differences() if outside else [], unknown)
+    if error is not None:
+        error = _left(error, log)
     wrote, differed = in_line(error, log.wrote[first:], tensors)
     log.wrote[first:] = wrote
     log.differed += differed

@@ -6,14 +6,14 @@ compared: what hangs where in the model, where its tensors lie, and what they
 hold.
 """
 
-from typing import Any, Dict, List, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, List, Tuple
 
 import torch.nn as nn
 from torch import Tensor
 
-from ..errors import RuleError, some
+from ..errors import Finding, RuleError, some
 from ..model.tensors import has_memory
-from ..model.tree import Entry
+from ..model.tree import ModelTree
 from ..processes.ranks import digest
 
 
@@ -80,59 +80,74 @@ class Outside:
     """All of a model but what some rules may write.
 
     Args:
-        model (nn.Module): The model.
-        entries (Sequence[Entry]): What they must not write.
+        tree (ModelTree): The model.
+        new (Iterable[str]): Names of what they may write.
     """
 
-    def __init__(self, model: nn.Module, entries: Sequence[Entry]) -> None:
-        self._structure = Structure(model)
-        self._plain = [e for e in entries if has_memory(e.value)]
+    def __init__(self, tree: ModelTree, new: Iterable[str]) -> None:
+        self._structure = Structure(tree.nodes[0].value)
+        self._plain = [e for e in tree.entries if has_memory(e.value)]
         # An alias keeps the memory that a tensor has.
         self._home = [entry.value.data for entry in self._plain]
+        # Who writes these, writes what shares elements with them.
+        free = tree.with_sharing(new)
+        for name in list(free):
+            free.update(tree.overlapping.get(name, ()))
+        self._still = [e for e in self._plain if e.path not in free]
         self._held = self._digests()
 
     def _digests(self) -> Dict[int, bytes]:
-        tensors = {id(e.value): e.value for e in self._plain}
-        return {number: digest(tensor) for number, tensor in tensors.items()}
+        tensors = {id(e.value): e.value for e in self._still}
+        return {n: digest(_in_order(t)) for n, t in tensors.items()}
 
-    def check(self) -> None:
-        """See to it that it is as it was. What was replaced hangs and lies as
+    def differences(self) -> List[Finding]:
+        """What is not as it was. What was replaced or moved hangs and lies as
         before after that; values that were written cannot be restored.
-
-        Raises:
-            RuleError: If it was not.
         """
+        findings: List[Finding] = []
         try:
             self._structure.check()
-        finally:
-            self._structure.restore()
-        moved: Set[str] = set()
+        except RuleError as error:
+            findings += error.findings
+        self._structure.restore()
+        moved = []
         for entry, home in zip(self._plain, self._home):
             if not _lies_as(entry.value, home):
+                moved.append(entry.path)
                 entry.value.data = home
-                moved.add(entry.path)
         now = self._digests()
         changed = [
             entry.path
-            for entry in self._plain
+            for entry in self._still
             if now[id(entry.value)] != self._held[id(entry.value)]
         ]
-        if changed:
-            raise RuleError.of(
-                'outside',
-                f'{some(changed, 5)} changed, which no path names, past torch '
-                '(through NumPy, or from another thread); the model in memory '
-                'is not what it was, so build it again',
-                changed,
-            )
         if moved:
-            raise RuleError.of(
-                'outside',
-                f'{some(sorted(moved), 5)} was given other memory (`.data = '
-                '...`), which no path names, and has its own again; name it '
-                'by a path as well',
-                sorted(moved),
+            text = (
+                f'it gave other memory (`.data = ...`) to {some(moved, 5)}, '
+                'outside of what the path names; that has its own again'
             )
+            findings.append(Finding('error', 'outside', text, moved))
+        if changed:
+            text = (
+                f'it wrote {some(changed, 5)}, which it must leave alone, past '
+                'torch (through NumPy, or from a thread), and that cannot be '
+                'undone: the model in memory is not what it was; build it '
+                'again'
+            )
+            findings.append(Finding('error', 'outside', text, changed))
+        return findings
+
+
+def _in_order(tensor: Tensor) -> Tensor:
+    """A tensor's elements in the order in which they lie, each once: to read
+    them takes no copy.
+    """
+    for dim, stride in enumerate(tensor.stride()):
+        if stride == 0:
+            tensor = tensor.narrow(dim, 0, 1)
+    strides = tensor.stride()
+    order = sorted(range(tensor.dim()), key=lambda dim: -strides[dim])
+    return tensor.detach().permute(order)
 
 
 def _lies_as(tensor: Tensor, home: Tensor) -> bool:

@@ -1,14 +1,40 @@
 """What initializing new blocks costs, in a Mask R-CNN."""
 
+import torch.nn as nn
 from mmengine.model import initialize
-from subjects import BLOCK_CFG, LAST_CFG, RULES, detector, pretrained
+from subjects import BLOCK_CFG, BLOCKS, LAST_CFG, RULES, detector, pretrained
 from timing import in_turns
 
 from mmpartinit import init_modules
 
 
+def fill(module):
+    """What ``BLOCK_CFG`` does, as a function for ``Apply``."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity='relu')
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def fill_last(module):
+    """What ``LAST_CFG`` does."""
+    nn.init.zeros_(module.weight)
+    nn.init.zeros_(module.bias)
+
+
+APPLY_RULES = [
+    dict(path=BLOCKS, init_cfg=dict(type='Apply', fn=fill)),
+    dict(
+        path=f'{BLOCKS}.channel_add_conv.3',
+        init_cfg=dict(type='Apply', fn=fill_last),
+    ),
+]
+
+
 def rows():
-    """Against two ways to do it by hand."""
+    """Against ways to do it by hand."""
     model = detector()
     state = pretrained(model)
     loaded = set(state)
@@ -42,4 +68,21 @@ def rows():
         0.45,
         ours,
         whole_then_load,
+    )
+
+    def ours_by_apply():
+        init_modules(model, APPLY_RULES, loaded=loaded)
+
+    def apply_by_hand():
+        for block in blocks:
+            block.apply(fill)
+            block.channel_add_conv[3].apply(fill_last)
+
+    yield in_turns(
+        'apply',
+        'the same by functions of a user, the rest of the model compared',
+        'apply() of the functions on each block',
+        None,
+        ours_by_apply,
+        apply_by_hand,
     )
