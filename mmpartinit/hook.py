@@ -20,7 +20,7 @@ from .rules.rule import (
     one_seed,
     parse_rules,
 )
-from .start import is_resumed, optimized, start_of
+from .start import has_trained, is_resumed, optimized, start_of
 
 
 @HOOKS.register_module()
@@ -89,7 +89,7 @@ class CustomModuleInitHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Initialize the new modules, once and at a fresh start only."""
-        if self.report or self._resumed or runner.iter > 0:
+        if self.report or self._resumed or has_trained(runner):
             return
         ours = CustomModuleInitHook
         hooks = [hook for hook in runner.hooks if isinstance(hook, ours)]

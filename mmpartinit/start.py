@@ -88,6 +88,13 @@ def is_resumed(runner: Any, checkpoint: Any) -> bool:
     return runner._resume and checkpoint.get('meta', {}).get('iter', 1) > 0
 
 
+def has_trained(runner: Any) -> bool:
+    """Whether a Runner is beyond its first iteration, by its loop's word or by
+    what it set there itself when it resumed.
+    """
+    return runner.iter > 0 or getattr(runner.train_loop, '_iter', 0) > 0
+
+
 def names_checkpoint(cfg: Any) -> bool:
     """Whether a config names a file of weights."""
     return bool(cfg.get('load_from')) or any(

@@ -10,8 +10,8 @@ import torch
 import torch.nn as nn
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.registry import HOOKS, LOOPS
+from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.runner._flexible_runner import FlexibleRunner
 from stacks import READS_ITS_OWN_CHECKPOINTS, since_mmengine
 from toy import (
@@ -139,6 +139,91 @@ def test_resuming_with_what_torch_does_by_default(work_dir, monkeypatch):
 
 def test_resume_without_a_checkpoint_is_a_fresh_start(work_dir):
     runner = build_runner(work_dir, custom_hooks=hooks(SE_ZERO), resume=True)
+    runner.train()
+    assert is_initialised(start_of(runner))
+
+
+@LOOPS.register_module()
+class CountsAnew(IterBasedTrainLoop):
+    """Its iteration is not the one that the Runner resumes."""
+
+    @property
+    def iter(self):
+        return self._iter - getattr(self, 'first', self._iter)
+
+    def run(self):
+        self.first = self._iter
+        return super().run()
+
+
+@LOOPS.register_module()
+class StartsAnew(IterBasedTrainLoop):
+    """Forgets the one that the Runner resumes."""
+
+    def run(self):
+        self._iter = 0
+        return super().run()
+
+
+def by_iteration(work_dir, max_iters, kind='IterBasedTrainLoop', **others):
+    """A Runner with a train loop that may be another than MMEngine's."""
+    return build_runner(
+        work_dir,
+        custom_hooks=hooks(SE_ZERO),
+        train_cfg=dict(type=kind, max_iters=max_iters, val_interval=100),
+        log_processor=dict(by_epoch=False),
+        default_hooks=dict(
+            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1)
+        ),
+        **others,
+    )
+
+
+@pytest.mark.parametrize('how', ['resume=True', 'load_from', 'resume()'])
+@pytest.mark.parametrize('kind', ['CountsAnew', 'StartsAnew'])
+def test_a_loop_that_counts_otherwise_is_resumed_all_the_same(
+    work_dir, kind, how
+):
+    by_iteration(work_dir, 1).train()
+    file = str(work_dir / 'iter_1.pth')
+    trained = torch.load(file, weights_only=False)['state_dict']
+    assert not is_initialised(trained)
+    others = {
+        'resume=True': dict(resume=True),
+        'load_from': dict(resume=True, load_from=file),
+        'resume()': {},
+    }[how]
+    runner = by_iteration(work_dir, 2, kind, **others)
+    if how == 'resume()':
+        if kind == 'StartsAnew':
+            pytest.skip('nothing tells that from a checkpoint that was loaded')
+        runner.resume(file)
+    runner.train()
+    for name, value in trained.items():
+        assert same(start_of(runner)[name], value), name
+    assert report_of(runner) is None
+
+
+@pytest.mark.parametrize('kind', ['IterBasedTrainLoop', 'CountsAnew'])
+def test_resuming_from_before_the_first_iteration_is_a_fresh_start(
+    work_dir, kind
+):
+    by_iteration(work_dir, 1).train()
+    file = work_dir / 'iter_1.pth'
+    checkpoint = torch.load(file, weights_only=False)
+    checkpoint['meta'].update(epoch=0, iter=0)
+    torch.save(checkpoint, file)
+    runner = by_iteration(work_dir, 2, kind, resume=True)
+    runner.train()
+    assert report_of(runner) is not None
+    for name, value in checkpoint['state_dict'].items():
+        if '.se.' not in name:
+            assert same(start_of(runner)[name], value), name
+
+
+@pytest.mark.parametrize('kind', ['IterBasedTrainLoop', 'CountsAnew'])
+def test_resuming_where_there_is_nothing_is_a_fresh_start(work_dir, kind):
+    runner = by_iteration(work_dir, 2, kind, resume=True)
     runner.train()
     assert is_initialised(start_of(runner))
 
