@@ -152,12 +152,13 @@ def differed(
     names: Collection[str], matches: Iterable[Match]
 ) -> List[Finding]:
     """Tensors that not all ranks gave the same values."""
-    known = {
-        entry.path
-        for match in matches
-        if all(item.writes for item in match.rule.init_cfg)
-        for entry in match.new
-    }
+    known: Set[str] = set()
+    for match in matches if names else ():
+        # By the last one that may have written.
+        if all(item.writes for item in match.rule.init_cfg):
+            known |= match.would_write()
+        else:
+            known -= match.would_write()
     end = 'their initializer depends on the rank'
     if known.issuperset(names):  # MMEngine's own draw the same from a seed
         end = 'the processors of the ranks round in other ways'
