@@ -84,6 +84,45 @@ def test_a_module_with_more_than_what_it_wraps_is_no_wrapper(name):
     assert model[0].adapter.weight.ne(7).all()
 
 
+@pytest.mark.parametrize('kind', ['parameter', 'buffer'])
+@pytest.mark.parametrize(
+    'name',
+    ['_orig_mod', '_checkpoint_wrapped_module', '_fsdp_wrapped_module'],
+)
+def test_nor_is_one_with_tensors_of_its_own(name, kind):
+    model = nn.Sequential(nn.Module())
+    model[0].add_module(name, nn.Linear(2, 2))
+    if kind == 'parameter':
+        model[0].gain = nn.Parameter(torch.zeros(2))
+    else:
+        model[0].register_buffer('gain', torch.zeros(2))
+    tree = ModelTree(model)
+    assert [entry.path for entry in tree.entries] == list(model.state_dict())
+    rule = dict(path='0', init_cfg=dict(type='Apply', fn=fill))
+    report = init_modules(model, [rule])
+    assert [tensor.name for tensor in report.tensors] == list(
+        model.state_dict()
+    )
+    assert '0.gain' in report.rules[0].wrote
+    assert all(tensor.eq(3).all() for tensor in model.state_dict().values())
+
+
+def fill(module):
+    for tensor in module.state_dict().values():
+        tensor.fill_(3)
+
+
+@since_torch('2.0')
+def test_a_compiled_module_is_stepped_through():
+    model = nn.Sequential(nn.Linear(2, 2))
+    model[0] = torch.compile(model[0])
+    assert list(model[0]._modules) == ['_orig_mod']
+    rule = dict(path='0.weight', init_cfg=dict(type='Constant', val=3.0))
+    report = init_modules(torch.compile(model), [rule])
+    assert [t.name for t in report.tensors] == ['0.weight', '0.bias']
+    assert model[0].weight.eq(3).all()
+
+
 @pytest.mark.parametrize('wrap', [nn.DataParallel, checkpoint_wrapper])
 def test_wrappers_are_there_again_after_an_error(wrap):
     def fail(module):
