@@ -129,10 +129,10 @@ class Outside:
             findings.append(Finding('error', 'outside', text, moved))
         if changed:
             text = (
-                f'it wrote {some(changed, 5)}, which it must leave alone, past '
-                'torch (through NumPy, or from a thread), and that cannot be '
-                'undone: the model in memory is not what it was; build it '
-                'again'
+                f'it wrote {some(changed, 5)}, which it must leave alone, '
+                'past torch (through NumPy, or from a thread), and that '
+                'cannot be undone: the model in memory is not what it was; '
+                'build it again'
             )
             findings.append(Finding('error', 'outside', text, changed))
         return findings
