@@ -29,6 +29,9 @@ settings.register_profile(
 settings.register_profile(
     'nightly', settings.get_profile('default'), max_examples=2500
 )
+settings.register_profile(
+    'long', settings.get_profile('default'), max_examples=20000
+)
 settings.load_profile(os.environ.get('MMPARTINIT_HYPOTHESIS', 'default'))
 
 

@@ -5,6 +5,8 @@
 
 import copy
 import random
+import threading
+from functools import partial
 
 import numpy as np
 import torch
@@ -229,3 +231,167 @@ def test_a_rule_with_a_match_of_new_tensors_writes_them(data):
     assume(floats)
     report = plan.apply(1)
     assert set(report.rules[0].wrote) == floats
+
+
+# --- initializers that do what they must not
+
+
+def again(module):
+    """Make a layer anew, or what is no layer without what hangs in it."""
+    if isinstance(module, nn.Linear):
+        bias = module.bias is not None
+        module.__init__(module.in_features, module.out_features, bias)
+    elif isinstance(module, nn.Conv2d):
+        module.__init__(2, 2, 1)
+    elif isinstance(module, nn.Embedding):
+        module.__init__(3, 2)
+    elif isinstance(module, nn.BatchNorm1d):
+        module.__init__(2)
+    else:
+        module.__init__()
+
+
+def reset(module):
+    getattr(module, 'reset_parameters', module.state_dict)()
+
+
+def replaced(entry):
+    held = entry.owner._parameters
+    if entry.key not in held:
+        held = entry.owner._buffers
+    held[entry.key] = copy.deepcopy(entry.value)
+    held[entry.key].data.fill_(6)
+
+
+def in_a_thread(tensor):
+    thread = threading.Thread(target=tensor.data.fill_, args=(8,))
+    thread.start()
+    thread.join()
+
+
+def other_memory(tensor, shape=None):
+    tensor.data = torch.full(shape or tensor.shape, 4).to(tensor)
+
+
+def fail():
+    raise OSError('halfway')
+
+
+# What one does to an entry of the model, wherever it is; what is held was
+# taken before anything was written.
+MISCHIEF = {
+    'nn.init': lambda entry, held: nn.init.constant_(entry.value, 5),
+    'view': lambda entry, held: entry.value.data.view(-1)[:1].fill_(5),
+    'numpy': lambda entry, held: entry.value.detach().numpy().fill(9),
+    'thread': lambda entry, held: in_a_thread(entry.value),
+    'data': lambda entry, held: other_memory(entry.value),
+    'form': lambda entry, held: other_memory(entry.value, [5]),
+    'held': lambda entry, held: held.fill_(7),
+    'held numpy': lambda entry, held: held.numpy().fill(7),
+    'replace': lambda entry, held: replaced(entry),
+    'delete': lambda entry, held: delattr(entry.owner, entry.key),
+    'add': lambda entry, held: entry.owner.register_parameter(
+        'more', nn.Parameter(torch.ones(1))
+    ),
+    'buffer': lambda entry, held: entry.owner.register_buffer(
+        'steps2', torch.ones(1)
+    ),
+    'module': lambda entry, held: entry.owner.add_module('new', nn.ReLU()),
+    'anew': lambda entry, held: again(entry.owner),
+    'reset': lambda entry, held: reset(entry.owner),
+    'fail': lambda entry, held: fail(),
+}
+
+
+class Mischief:
+    """A function for ``Apply``: writes in a style, and at its first call does
+    some of the above; goes on after what stops it, or does not.
+    """
+
+    def __init__(self, style, acts, goes_on):
+        self.style, self.acts, self.goes_on = style, acts, goes_on
+
+    def __call__(self, module):
+        acts, self.acts = self.acts, []
+        self.style(module)
+        for act in acts:
+            try:
+                act()
+            except Exception:
+                if not self.goes_on:
+                    raise
+
+
+class Direct(Mischief):
+    """The same as an initializer of a user's own."""
+
+    def __init__(self, fn):
+        super().__init__(fn.style, fn.acts, fn.goes_on)
+
+
+@st.composite
+def mischievous_rules(draw, model):
+    """Rules of which some reach out, and others know what they write."""
+    entries = ModelTree(model).entries
+    rules = draw(rule_lists())
+    for rule in rules:
+        if not entries or draw(st.integers(0, 3)) == 0:
+            continue
+        acts = []
+        for _ in range(draw(st.integers(1, 3))):
+            entry = draw(st.sampled_from(entries))
+            kind = draw(st.sampled_from(sorted(MISCHIEF)))
+            act = partial(MISCHIEF[kind], entry, entry.value.data)
+            acts.append(act)
+        style = draw(st.sampled_from(STYLES))
+        fn = Mischief(style, acts, draw(st.booleans()))
+        form = draw(st.sampled_from(['Apply', 'own', 'list']))
+        rule['init_cfg'] = dict(type='Apply', fn=fn)
+        if form == 'own':
+            rule['init_cfg'] = dict(type=Direct, fn=fn)
+        elif form == 'list':
+            rule['init_cfg'] = [dict(type='Normal'), rule['init_cfg']]
+    return rules
+
+
+def hangs(model):
+    """What hangs where in a model, and where its state lies."""
+    hung = [
+        (name, kind, key, id(value))
+        for name, module in model.named_modules(remove_duplicate=False)
+        for kind in ('_parameters', '_buffers', '_modules')
+        for key, value in getattr(module, kind).items()
+    ]
+    state = model.state_dict()
+    return hung, {name: state[name].data_ptr() for name in state}
+
+
+@given(st.data())
+def test_whatever_an_initializer_does_nothing_loaded_differs_unsaid(data):
+    model = data.draw(models())
+    names = aliases(model)
+    drawn = data.draw(st.sets(st.sampled_from(sorted(names) or ['none'])))
+    loaded = set().union(*(names.get(name, set()) for name in drawn))
+    rules = data.draw(mischievous_rules(model))
+    before, hung, state = snapshot(model), hangs(model), random_state()
+    try:
+        plan = plan_init(model, rules, loaded=loaded)
+    except RuleError:
+        plan = None
+    said = set()
+    try:
+        if plan is not None:
+            plan.apply(1)
+    except RuleError as error:
+        for finding in error.findings:
+            assert finding.level == 'error'
+            said.update(*(names.get(name, ()) for name in finding.names))
+    assert hangs(model) == hung
+    assert random_state() == state
+    must_keep = set(before)
+    for match in plan.matches if plan else ():
+        must_keep -= set().union(*(names[e.path] for e in match.new))
+    assert must_keep >= loaded or any(rule['overwrite'] for rule in rules)
+    for name, value in model.state_dict().items():
+        if name in must_keep and name not in said:
+            assert same(value, before[name]), name

@@ -30,6 +30,12 @@ class Structure:
             for kind in ('_parameters', '_buffers', '_modules')
             for entries in [getattr(child, kind)]
         ]
+        # It drops hooks too, and which buffers state dicts leave out.
+        self._own: List[Tuple[Any, Dict[str, Any], Any, Any]] = [
+            (own, dict(own), hidden, set(hidden))
+            for own in map(vars, self._modules)
+            for hidden in [own.get('_non_persistent_buffers_set', set())]
+        ]
 
     def other_tensors(self) -> List[Tensor]:
         """Those that hang there without being entries of the state dict."""
@@ -68,10 +74,18 @@ class Structure:
 
     def restore(self) -> None:
         """Have the same things hang there, in the same order."""
+        for own, before, hidden, names in self._own:
+            if own.get('_parameters') is not before.get('_parameters'):
+                own.clear()
+                own.update(before)
+            if hidden != names:
+                hidden.clear()
+                hidden.update(names)
         for _, own, kind, entries, before in self._before:
             if kind in own:
                 own[kind] = entries
-            if [*map(id, entries.values())] != [*map(id, before.values())]:
+            now = [(key, id(value)) for key, value in entries.items()]
+            if now != [(key, id(value)) for key, value in before.items()]:
                 entries.clear()
                 entries.update(before)
 

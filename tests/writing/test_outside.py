@@ -258,6 +258,11 @@ def anew(body):
     body[0].__init__(3, 3)
 
 
+def renamed(body):
+    own = body[0]._parameters
+    own['factor'] = own.pop('bias')
+
+
 def more_parameters(body):
     body[0].gain = nn.Parameter(torch.ones(3))
 
@@ -276,6 +281,7 @@ CHANGES = {
     module: ['body.0'],
     without: ['body.0.bias'],
     anew: ['body.0.weight', 'body.0.bias'],
+    renamed: ['body.0.bias', 'body.0.factor'],
     more_parameters: ['body.0.gain'],
     more_buffers: ['body.1.steps'],
     more_modules: ['body.extra'],
@@ -293,6 +299,23 @@ def test_what_hangs_elsewhere_hangs_there_again(kind, change):
     (found,) = error.findings
     assert (found.code, found.rule) == ('replaced', 0)
     assert found.names == CHANGES[change]
+
+
+@pytest.mark.parametrize('path', ['head', 'body'])
+def test_a_layer_made_anew_has_its_hooks_and_hidden_buffers_again(path):
+    def write():
+        layer.__init__(3, 3)
+
+    model = a_model()
+    layer = model['body'][0]
+    layer.register_buffer('hidden', torch.ones(1), persistent=False)
+    layer.register_forward_hook(lambda *args: torch.zeros(1))
+    before = list(model.state_dict())
+    rule = dict(path=path, init_cfg=own(model, write))
+    with pytest.raises(RuleError, match='replaced .*weight'):
+        init_modules(model, [rule])
+    assert list(model.state_dict()) == before
+    assert layer(torch.ones(2, 3)).tolist() == [0.0]
 
 
 # --- what is no such write
