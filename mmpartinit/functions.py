@@ -6,6 +6,7 @@ from typing import (
     Collection,
     Dict,
     Iterable,
+    List,
     Optional,
     Sequence,
     Union,
@@ -14,6 +15,7 @@ from typing import (
 import torch.nn as nn
 from torch import Tensor
 
+from .errors import Collector, Finding
 from .model.deciding import find_origins
 from .model.loading import Recorded, recorded
 from .model.origins import Origins
@@ -22,6 +24,7 @@ from .model.whole import WholeModel
 from .plan import InitPlan, make_plan
 from .processes.ranks import on_all_ranks, share
 from .report.report import InitReport
+from .rules.matching import match_rules
 from .rules.rule import Rule, checked_loaded, checked_seed, parse_rules
 
 
@@ -149,3 +152,34 @@ def run_rules(
         plan = make_plan(whole, rules, origins, said)
         plan.check()
     return plan.apply(seed, optimized)
+
+
+def not_resumed(
+    whole: WholeModel, rules: Sequence[Rule], names: Collection[str]
+) -> List[Finding]:
+    """What rules name and a checkpoint that a run resumes from lacks: no rule
+    writes it, since the run goes on.
+
+    Args:
+        whole (WholeModel): The model.
+        rules (Sequence[Rule]): The rules.
+        names (Collection[str]): Names in the checkpoint.
+    """
+    known = {name.replace('module.', '', 1) for name in names}.union(names)
+    findings: Dict[Rule, Finding] = {}
+    for match in match_rules(whole.tree, rules, (), Collector()):
+        missing = [
+            entry.path
+            for entry in match.new
+            if entry.path not in known and not entry.is_counter
+        ]
+        if missing:
+            text = (
+                ' is for tensors that the checkpoint to resume from lacks: '
+                'they keep the values that they were built with, and its '
+                'optimizer does not know them; start anew with load_from in '
+                'place of resume'
+            )
+            found = match.rule.finding('warning', 'not-resumed', text)
+            findings.setdefault(match.rule, found).names.extend(missing)
+    return list(findings.values())

@@ -3,13 +3,15 @@ Runner is in ``start.py``, what a rule means in ``plan.py``.
 """
 
 from dataclasses import replace
-from typing import Any, Dict, Optional, Sequence, Union
+from typing import Any, Dict, Optional, Sequence, Set, Union
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from .functions import run_rules
+from .errors import Finding, some
+from .functions import not_resumed, run_rules
 from .model.second import Files, note_tensors
+from .model.whole import WholeModel
 from .report.publish import publish
 from .report.report import InitReport
 from .report.since import LastLook
@@ -20,7 +22,7 @@ from .rules.rule import (
     one_seed,
     parse_rules,
 )
-from .start import has_trained, is_resumed, optimized, start_of
+from .start import has_trained, optimized, resumed_names, start_of
 
 
 @HOOKS.register_module()
@@ -77,7 +79,8 @@ class CustomModuleInitHook(Hook):
         self.loaded = checked_loaded(loaded)
         self.seed = None if seed is None else checked_seed(seed)
         self.report: Optional[InitReport] = None
-        self._writes = self._resumed = False
+        self._writes = False
+        self._resumed: Optional[Set[str]] = None
         self._files: Files = {}
         self._last: Optional[LastLook] = None
 
@@ -85,11 +88,15 @@ class CustomModuleInitHook(Hook):
         """Note what ``load_from`` brings, and what is resumed from."""
         if self.report is None:
             note_tensors(self._files, runner._load_from, checkpoint)
-            self._resumed = is_resumed(runner, checkpoint)
+            self._resumed = resumed_names(runner, checkpoint)
 
     def before_train(self, runner: Any) -> None:
         """Initialize the new modules, once and at a fresh start only."""
-        if self.report or self._resumed or has_trained(runner):
+        if self._resumed is not None:
+            whole = WholeModel(runner.model)
+            _log(runner, not_resumed(whole, self.rules, self._resumed))
+            return
+        if self.report is not None or has_trained(runner):
             return
         ours = CustomModuleInitHook
         hooks = [hook for hook in runner.hooks if isinstance(hook, ours)]
@@ -114,7 +121,13 @@ class CustomModuleInitHook(Hook):
         """Look once more at what was written, before anything trains."""
         last, self._last = self._last, None
         news = last.correct(optimized(runner)) if last else []
-        for finding in news:
-            runner.logger.warning(f'[{finding.code}] {finding.message}')
+        _log(runner, news)
         if last and news and self._writes:
             publish(last.report, runner.log_dir, runner.logger)
+
+
+def _log(runner: Any, findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        names = some(finding.names, 5)
+        text = f'[{finding.code}] {finding.message}: {names}'
+        runner.logger.warning(text)

@@ -5,7 +5,7 @@ initialize it, load what the config names.
 """
 
 import copy
-from typing import Any, Iterator, List, Tuple, Union
+from typing import Any, Iterator, List, Optional, Set, Tuple, Union
 
 import torch.nn as nn
 from mmengine.config import Config
@@ -80,12 +80,15 @@ def start_of(
     return whole, origins
 
 
-def is_resumed(runner: Any, checkpoint: Any) -> bool:
-    """Whether a Runner resumes from a checkpoint that it loads, at an
-    iteration above 0: a train loop of one's own may count in another way.
+def resumed_names(runner: Any, checkpoint: Any) -> Optional[Set[str]]:
+    """The names in a checkpoint that a Runner loads to resume from it, at an
+    iteration above 0; None where it does not. A train loop of one's own may
+    count in another way, so that its iteration does not tell.
     """
-    # Neither is public: what was asked for, and what it came to.
-    return runner._resume and checkpoint.get('meta', {}).get('iter', 1) > 0
+    # Not public: what the Runner was asked for.
+    if not runner._resume or checkpoint.get('meta', {}).get('iter', 1) == 0:
+        return None
+    return set(checkpoint.get('state_dict', checkpoint))
 
 
 def has_trained(runner: Any) -> bool:

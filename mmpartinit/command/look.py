@@ -9,22 +9,26 @@ import os.path as osp
 import pickle
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 import torch
 import torch.nn as nn
 from mmengine.config import Config
-from mmengine.registry import HOOKS, init_default_scope
+from mmengine.registry import init_default_scope
+from mmengine.runner import (
+    CheckpointLoader,
+    find_latest_checkpoint,
+    load_checkpoint,
+)
 from mmengine.runner import checkpoint as mmengine_checkpoint
-from mmengine.runner import load_checkpoint
 from mmengine.utils import digit_version
 
 from ..functions import origins_of
-from ..hook import CustomModuleInitHook
 from ..model.origins import Origins
 from ..model.second import Files, files_read
 from ..model.whole import WholeModel
 from ..start import build_again, build_model, init_model, names_checkpoint
+from .hooks import our_hooks, replaced
 
 _ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 _NOT_ONLY = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
@@ -57,6 +61,20 @@ class LookError(Exception):
     """A config whose model cannot be looked at; the message says why."""
 
 
+class Resume(NamedTuple):
+    """A checkpoint that a run resumes from.
+
+    Attributes:
+        file (str): Its name.
+        iteration (int): Where it goes on.
+        names (list[str]): Its tensors.
+    """
+
+    file: str
+    iteration: int
+    names: List[str]
+
+
 @dataclass
 class Look:
     """What a config builds.
@@ -67,12 +85,15 @@ class Look:
         origins (Origins): What decided the values that it holds.
         hooks (list[dict]): The config's CustomModuleInitHooks, their `type` a
             class.
+        resumes (Resume, optional): What the run goes on from, where it finds
+            that.
     """
 
     cfg: Config
     whole: WholeModel
     origins: Origins
     hooks: List[Dict[str, Any]]
+    resumes: Optional[Resume] = None
 
     @property
     def model(self) -> nn.Module:
@@ -122,10 +143,10 @@ def look(cfg: Config, weights: bool = True) -> Look:
         )
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     with _told('the hooks of the config cannot be found'):
-        hooks = _our_hooks(cfg)
+        hooks = our_hooks(cfg)
     files: Files = {}
     with _weights_only(), files_read(files):
-        with _told('the model cannot be built'):
+        with _told('the model cannot be built', _hint(cfg)):
             model = build_model(cfg)
         if not weights:
             return Look(cfg, WholeModel(model), Origins(), hooks)
@@ -140,33 +161,32 @@ def look(cfg: Config, weights: bool = True) -> Look:
                 )
         whole = WholeModel(model)
         origins = origins_of(whole, build_again(cfg), files)
-    origins.expected = names_checkpoint(cfg)
-    return Look(cfg, whole, origins, hooks)
+        origins.expected = names_checkpoint(cfg)
+        with _told('the checkpoint to resume from cannot be read'):
+            return Look(cfg, whole, origins, hooks, _resume(cfg))
 
 
-def _our_hooks(cfg: Config) -> List[Dict[str, Any]]:
-    hooks = [
-        *(cfg.get('default_hooks') or {}).values(),
-        *(cfg.get('custom_hooks') or []),
-    ]
-    ours = []
-    for hook in hooks:
-        kind = _class_of(hook) if isinstance(hook, dict) else None
-        if isinstance(kind, type) and issubclass(kind, CustomModuleInitHook):
-            # `items()` of a config dict resolves lazy imports.
-            ours.append({**dict(hook.items()), 'type': kind})
-    return ours
+def _resume(cfg: Config) -> Optional[Resume]:
+    """What a run resumes from, read and not resumed."""
+    if not cfg.get('resume'):
+        return None
+    stem = osp.splitext(osp.basename(cfg.filename or ''))[0]
+    work_dir = cfg.get('work_dir') or osp.join('work_dirs', stem)
+    file = cfg.get('load_from')
+    if not file and osp.isdir(work_dir):
+        file = find_latest_checkpoint(work_dir)
+    if not file:
+        return None
+    checkpoint = CheckpointLoader.load_checkpoint(file, map_location='cpu')
+    iteration = checkpoint.get('meta', {}).get('iter', 1)
+    names = list(checkpoint.get('state_dict', checkpoint))
+    return Resume(file, iteration, names) if iteration else None
 
 
-def _class_of(hook: Dict[str, Any]) -> Any:
-    kind = hook.get('type')
-    if isinstance(kind, str):
-        # Not `HOOKS.get`, which imports all hooks of the default scope.
-        name = kind.rpartition('.')[2]
-        registries = [HOOKS, *HOOKS.children.values()]
-        kinds = [r.module_dict.get(name) for r in registries]
-        kind = next(filter(None, kinds), None)
-    return kind
+def _hint(cfg: Config) -> str:
+    """What may be why a class is not known."""
+    found = [f for f in replaced(cfg) if f.code == 'replaced-imports']
+    return ''.join(f'; {finding.message}' for finding in found)
 
 
 @contextmanager

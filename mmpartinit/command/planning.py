@@ -1,30 +1,47 @@
 """The plan of a config: of all its hooks together, on its model."""
 
+from inspect import signature
 from typing import Any, Dict, List, Optional, Tuple
 
-from ..errors import Collector, Finding, RuleError
+from ..errors import Collector, Finding, RuleError, nearest
+from ..functions import not_resumed
 from ..hook import CustomModuleInitHook
-from ..plan import make_plan
+from ..plan import InitPlan, make_plan
 from ..report.report import InitReport
 from ..rules.rule import Rule, one_seed, read_rules
+from .hooks import check_hooks, replaced
 from .look import Look
 
 
 def plan_config(seen: Look, weights: bool = True) -> InitReport:
-    """Work out what training with a config would initialize; ``weights`` says
-    whether the model was loaded.
+    """Initialize a config's model as training with it would, to see what that
+    comes to; ``weights`` says whether the model was loaded.
 
-    Everything that is wrong with the rules is in the findings, as errors. The
-    rules of several hooks are numbered through.
+    Everything that is wrong with the hooks and the rules is in the findings,
+    as errors. The rules of several hooks are numbered through.
     """
     wrong = Collector()
+    check_hooks(seen.cfg, wrong)
     rules, said = config_rules(seen, wrong)
     plan = make_plan(seen.whole, rules, seen.origins, said, weights)
-    plan.findings[:0] = wrong.findings
-    report = plan.preview()
+    plan.findings[:0] = [*wrong.findings, *replaced(seen.cfg)]
+    report = _tried(plan, _seed(seen) or 0) if weights else plan.preview()
     report.seed = _seed(seen)
     report.findings += _remarks(seen, weights, report.findings)
+    if seen.resumes is not None:
+        names = seen.resumes.names
+        report.findings += not_resumed(seen.whole, rules, names)
     return report
+
+
+def _tried(plan: InitPlan, seed: int) -> InitReport:
+    """What comes of a plan, or what is wrong with that."""
+    if not plan.errors:
+        try:
+            return plan.apply(seed)
+        except RuleError as error:
+            plan.findings[:0] = error.findings
+    return plan.preview()
 
 
 def config_rules(seen: Look, wrong: Collector) -> Tuple[List[Rule], List[str]]:
@@ -43,7 +60,12 @@ def config_rules(seen: Look, wrong: Collector) -> Tuple[List[Rule], List[str]]:
             try:
                 hooks.append(kind(modules=[], **arguments))
             except TypeError as error:
-                raise RuleError.of('hook', str(error)) from error
+                known = list(signature(kind).parameters)
+                near = [
+                    nearest(key, known) for key in hook if key not in known
+                ]
+                text = f'{error}{"".join(near)}'
+                raise RuleError.of('hook', text) from error
     with wrong.gather():
         one_seed(hook.seed for hook in hooks)
     return rules, [entry for hook in hooks for entry in hook.loaded]
@@ -85,5 +107,11 @@ def _remarks(
             'the config says `resume`: a run that finds a checkpoint to '
             'resume from will not be initialized'
         )
+        if seen.resumes is not None:
+            text = (
+                f'the run resumes from {seen.resumes.file}, at iteration '
+                f'{seen.resumes.iteration}, and will not be initialized; '
+                'load_from in place of resume starts anew from it'
+            )
         remarks.append(('resume', text))
     return [Finding('note', code, text, []) for code, text in remarks]

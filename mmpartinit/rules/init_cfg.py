@@ -7,6 +7,7 @@ What it means is MMEngine's business: initializers are built from its
 import copy
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch.nn as nn
@@ -210,7 +211,29 @@ def _build(cfg: Dict[str, Any]) -> Any:
                 f'{nearest(kind, _registered_names())}; an initializer of '
                 'your own is registered when its module is in `custom_imports`'
             )
+        elif isinstance(error, TypeError):
+            text += _near(kind, scope, cfg)
         raise _wrong(' '.join(text.split())) from error
+
+
+def _near(kind: Any, scope: Optional[str], cfg: Dict[str, Any]) -> str:
+    """Which argument may be meant by one that there is not."""
+    if isinstance(kind, str):
+        with WEIGHT_INITIALIZERS.switch_scope_and_registry(scope) as registry:
+            kind = registry.get(kind)
+    makers = [
+        vars(base).get('__init__') for base in getattr(kind, '__mro__', ())
+    ]
+    known = [k for maker in filter(None, makers) for k in _parameters(maker)]
+    strange = [key for key in cfg if key not in (*known, 'type', '_scope_')]
+    return ''.join(nearest(key, known) for key in strange)
+
+
+def _parameters(maker: Any) -> List[str]:
+    try:
+        return [*signature(maker).parameters]
+    except (TypeError, ValueError):
+        return []  # one of C's
 
 
 def _is_registered(kind: str, scope: Optional[str]) -> bool:

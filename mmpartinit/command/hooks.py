@@ -1,0 +1,216 @@
+"""The hooks of a config, and what a Runner would say of them."""
+
+import ast
+import os.path as osp
+import sys
+import tempfile
+from types import ModuleType
+from typing import Any, Dict, Iterator, List, Set, Tuple
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from ..errors import Collector, Finding, nearest, short
+from ..hook import CustomModuleInitHook
+
+_OURS = 'mmpartinit'
+
+
+def our_hooks(cfg: Config) -> List[Dict[str, Any]]:
+    """The config's CustomModuleInitHooks, their ``type`` a class."""
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *_listed(cfg)]
+    found = []
+    for hook in hooks:
+        kind = _class_of(hook) if isinstance(hook, dict) else None
+        if isinstance(kind, type) and issubclass(kind, CustomModuleInitHook):
+            # `items()` of a config dict resolves lazy imports.
+            found.append({**dict(hook.items()), 'type': kind})
+    return found
+
+
+def _listed(cfg: Config) -> List[Any]:
+    """The custom hooks, also where they are in no plain list."""
+    hooks = cfg.get('custom_hooks') or []
+    if isinstance(hooks, dict):
+        return [hooks]
+    return [h for part in hooks for h in (part if _is_list(part) else [part])]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def _class_of(hook: Dict[str, Any]) -> Any:
+    kind = hook.get('type')
+    if isinstance(kind, str):
+        # Not `HOOKS.get`, which imports all hooks of the default scope.
+        kinds = [r.module_dict.get(kind.rpartition('.')[2]) for r in _all()]
+        kind = next(filter(None, kinds), None)
+    return kind
+
+
+def _all() -> List[Any]:
+    return [HOOKS, *HOOKS.children.values()]
+
+
+def check_hooks(cfg: Config, wrong: Collector) -> None:
+    """Gather why a Runner would refuse the hooks of a config, or do without
+    them.
+    """
+    hooks = cfg.get('custom_hooks') or []
+    if isinstance(hooks, dict) or any(map(_is_list, hooks)):
+        what = 'a dict' if isinstance(hooks, dict) else 'a list in a list'
+        wrong.add(
+            'hooks',
+            f'`custom_hooks` is {what} (a comma behind it makes it one), and '
+            'the Runner wants a list of dicts: custom_hooks = [dict(...)]',
+        )
+    for hook in _listed(cfg):
+        if isinstance(hook, Hook):
+            continue
+        kind = hook.get('type') if isinstance(hook, dict) else None
+        if kind is None:
+            text = f'a hook is a dict with a `type`, not {short(hook)}'
+            wrong.add('hooks', f'`custom_hooks`: {text}')
+        elif isinstance(kind, str) and not (_class_of(hook) or _get(kind)):
+            names = [name for r in _all() for name in r.module_dict]
+            wrong.add(
+                'hooks',
+                f'no hook is registered as {kind!r}{nearest(kind, names)} '
+                '(a hook of your own is registered when its module is in '
+                '`custom_imports`)',
+            )
+    named = [h for h in _listed(cfg) if isinstance(h, dict)]
+    if any(
+        isinstance(hook.get('type'), str)
+        and _class_of(hook) is CustomModuleInitHook
+        for hook in named
+    ) and not _is_imported(cfg):
+        imports = [*_imports(cfg), _OURS]
+        wrong.add(
+            'not-imported',
+            f'nothing that the config imports imports {_OURS}, so that a '
+            'Runner does not know CustomModuleInitHook: custom_imports = '
+            f'dict(imports={imports!r}, allow_failed_imports=False)',
+        )
+
+
+def _get(kind: str) -> Any:
+    """As a Runner finds it, which imports the hooks of the default scope."""
+    try:
+        return HOOKS.get(kind)
+    except (ImportError, KeyError):
+        return None
+
+
+def _imports(cfg: Config) -> List[str]:
+    custom = cfg.get('custom_imports') or {}
+    names = custom.get('imports') if isinstance(custom, dict) else None
+    return [names] if isinstance(names, str) else list(names or [])
+
+
+def _is_imported(cfg: Config) -> bool:
+    """Whether what a config imports, or what that imports, imports this
+    package; an import inside of a function is not seen.
+    """
+    names = _imports(cfg)
+    tops = {name.partition('.')[0] for name in names}
+    left = [name for name in sys.modules if name.partition('.')[0] in tops]
+    left = [name for name in left if name in names or '.' in name]
+    done: Set[str] = set()
+    while left:
+        name = left.pop()
+        if name.partition('.')[0] == _OURS:
+            return True
+        if name not in done:
+            done.add(name)
+            left += _used_by(sys.modules.get(name))
+    return any(name.partition('.')[0] == _OURS for name in names)
+
+
+def _used_by(module: Any) -> Iterator[str]:
+    """Names of the modules that a module of a user's own uses."""
+    file = getattr(module, '__file__', None) or ''
+    if 'site-packages' in file or not file:
+        return
+    for value in list(vars(module).values()):
+        if isinstance(value, ModuleType):
+            yield value.__name__
+        else:
+            name = getattr(value, '__module__', None)
+            if isinstance(name, str):
+                yield name
+
+
+def replaced(cfg: Config) -> List[Finding]:
+    """What the lists of a config replace of those of its base files."""
+    base = _base(cfg)
+    if base is None:
+        return []
+    findings = []
+    types = [str(_type(hook)) for hook in _listed(cfg)]
+    lost = [h for h in _listed(base) if str(_type(h)) not in types]
+    if lost and 'custom_hooks' in cfg:
+        names = ', '.join(str(_type(hook)) for hook in lost)
+        keep = ', '.join(_as_code(hook) for hook in lost)
+        text = (
+            '`custom_hooks` replaces the list of the base config, so that '
+            f'{names} will not run; to keep them: custom_hooks = [{keep}, ...]'
+        )
+        findings.append(Finding('warning', 'replaced-hooks', text, []))
+    gone = [name for name in _imports(base) if name not in _imports(cfg)]
+    if gone:
+        imports = [*gone, *_imports(cfg)]
+        text = (
+            f'`custom_imports` replaces that of the base config, and '
+            f'{", ".join(gone)} will not be imported; to keep them: '
+            f'custom_imports = dict(imports={imports!r})'
+        )
+        findings.append(Finding('warning', 'replaced-imports', text, []))
+    return findings
+
+
+def _type(hook: Any) -> Any:
+    kind = hook.get('type') if isinstance(hook, dict) else type(hook)
+    return getattr(kind, '__name__', kind)
+
+
+def _as_code(hook: Any) -> str:
+    if not isinstance(hook, dict):
+        return repr(hook)
+    values = dict(hook.items(), type=_type(hook))
+    return f'dict({", ".join(f"{k}={v!r}" for k, v in values.items())})'
+
+
+def _base(cfg: Config) -> Any:
+    """The base files of a config's own file, merged; None where there are
+    none, or none that can be told.
+    """
+    names, folder = _base_names(cfg.filename)
+    if not names:
+        return None
+    paths = [n if '::' in n else osp.join(folder, n) for n in names]
+    with tempfile.TemporaryDirectory() as temporary:
+        file = osp.join(temporary, 'base.py')
+        with open(file, 'w', encoding='utf-8') as opened:
+            opened.write(f'_base_ = {paths!r}\n')
+        return Config.fromfile(file, import_custom_modules=False)
+
+
+def _base_names(file: Any) -> Tuple[List[str], str]:
+    if not file or not file.endswith('.py') or not osp.isfile(file):
+        return [], ''
+    with open(file, encoding='utf-8') as opened:
+        tree = ast.parse(opened.read())
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and [
+            getattr(target, 'id', '') for target in node.targets
+        ] == ['_base_']:
+            try:
+                names = ast.literal_eval(node.value)
+            except ValueError:
+                return [], ''  # computed
+            folder = osp.dirname(osp.abspath(file))
+            return [names] if isinstance(names, str) else names, folder
+    return [], ''
