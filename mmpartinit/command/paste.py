@@ -10,13 +10,20 @@ from .suggest import Suggester, Suggestion
 _WIDTH = 79
 
 
-def suggest(seen: Look) -> str:
+def suggest(seen: Look, weights: bool = True) -> str:
     """Write rules for what is new in a config's model and not covered, as
-    Python; nothing but comments where there is nothing to suggest.
+    Python; nothing but comments where there is nothing to suggest. ``weights``
+    says whether the model was loaded.
 
     Raises:
         LookError: If no rules could be found.
     """
+    if not weights:
+        return _comment(
+            'Nothing to suggest: nothing was loaded (--no-weights), so that '
+            'every tensor counts as new, and none is new beside pretrained '
+            'weights. Without --no-weights, there are rules.'
+        )
     origins = seen.origins
     if not (origins.files or pretrained_parts(seen.whole.tree, origins)):
         return _comment(

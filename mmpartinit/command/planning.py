@@ -12,6 +12,9 @@ from ..rules.rule import Rule, one_seed, read_rules
 from .hooks import check_hooks, replaced
 from .look import Look
 
+# Keys of a hook that are not its own.
+_HOOKS = ('type', 'priority', '_scope_')
+
 
 def plan_config(seen: Look, weights: bool = True) -> InitReport:
     """Initialize a config's model as training with it would, to see what that
@@ -52,23 +55,34 @@ def config_rules(seen: Look, wrong: Collector) -> Tuple[List[Rule], List[str]]:
     first = 0
     hooks: List[CustomModuleInitHook] = []
     for hook in seen.hooks:
-        arguments = {k: v for k, v in hook.items() if k != 'priority'}
-        kind, modules = arguments.pop('type'), arguments.pop('modules', None)
-        rules += read_rules(modules, wrong, first)
+        arguments = {k: v for k, v in hook.items() if k not in _HOOKS}
+        kind, modules = hook['type'], arguments.pop('modules', None)
+        if 'modules' in hook:
+            rules += read_rules(modules, wrong, first)
         first += len(modules) if isinstance(modules, (list, tuple)) else 0
         with wrong.gather(where='the hook cannot be built'):
+            _check_keys(kind, hook)
             try:
                 hooks.append(kind(modules=[], **arguments))
             except TypeError as error:
-                known = list(signature(kind).parameters)
-                near = [
-                    nearest(key, known) for key in hook if key not in known
-                ]
-                text = f'{error}{"".join(near)}'
-                raise RuleError.of('hook', text) from error
+                raise RuleError.of('hook', str(error)) from error
     with wrong.gather():
         one_seed(hook.seed for hook in hooks)
     return rules, [entry for hook in hooks for entry in hook.loaded]
+
+
+def _check_keys(kind: Any, hook: Dict[str, Any]) -> None:
+    """See to it that a hook has the keys that its class takes."""
+    parameters = signature(kind).parameters.values()
+    known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+    strange = [key for key in hook if key not in (*known, *_HOOKS)]
+    if len(known) == len(parameters) and strange:
+        named = ', '.join(repr(key) + nearest(key, known) for key in strange)
+        text = f'it takes no {named}; it takes {", ".join(known)}'
+        raise RuleError.of('hook', text)
+    if 'modules' not in hook:
+        text = '`modules`, the list of rules, is missing'
+        raise RuleError.of('hook', text)
 
 
 def _seed(seen: Look) -> Optional[int]:

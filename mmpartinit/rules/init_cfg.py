@@ -212,12 +212,13 @@ def _build(cfg: Dict[str, Any]) -> Any:
                 'your own is registered when its module is in `custom_imports`'
             )
         elif isinstance(error, TypeError):
-            text += _near(kind, scope, cfg)
+            text = _strange_keys(kind, scope, cfg) or text
         raise _wrong(' '.join(text.split())) from error
 
 
-def _near(kind: Any, scope: Optional[str], cfg: Dict[str, Any]) -> str:
-    """Which argument may be meant by one that there is not."""
+def _strange_keys(kind: Any, scope: Optional[str], cfg: Dict[str, Any]) -> str:
+    """Which arguments of an initializer there are not, and what there is."""
+    name = kind
     if isinstance(kind, str):
         with WEIGHT_INITIALIZERS.switch_scope_and_registry(scope) as registry:
             kind = registry.get(kind)
@@ -225,8 +226,12 @@ def _near(kind: Any, scope: Optional[str], cfg: Dict[str, Any]) -> str:
         vars(base).get('__init__') for base in getattr(kind, '__mro__', ())
     ]
     known = [k for maker in filter(None, makers) for k in _parameters(maker)]
+    known = [k for k in dict.fromkeys(known) if k not in _NO_KEYS]
     strange = [key for key in cfg if key not in (*known, 'type', '_scope_')]
-    return ''.join(nearest(key, known) for key in strange)
+    if not strange or not known:
+        return ''
+    named = ', '.join(repr(key) + nearest(key, known) for key in strange)
+    return f'{short(name)} takes no {named}; it takes {", ".join(known)}'
 
 
 def _parameters(maker: Any) -> List[str]:
@@ -234,6 +239,10 @@ def _parameters(maker: Any) -> List[str]:
         return [*signature(maker).parameters]
     except (TypeError, ValueError):
         return []  # one of C's
+
+
+# Of functions: no arguments that a config can name.
+_NO_KEYS = ('self', 'args', 'kwargs', 'kwds')
 
 
 def _is_registered(kind: str, scope: Optional[str]) -> bool:

@@ -17,6 +17,7 @@ import torch.nn as nn
 
 from ..errors import Collector, RuleError, nearest, some
 from ..model.tree import Entry, ModelTree
+from .hints import no_match
 from .init_cfg import InitItem
 from .patterns import parse_pattern
 from .rule import Rule
@@ -156,7 +157,7 @@ def match_rules(
         if rule.copy_from is not None:
             with wrong.gather(rule):
                 if rule.copy_from not in tree.index:
-                    raise _no_match(rule.copy_from, selector)
+                    raise no_match(rule.copy_from, selector)
                 sources = tree.index[rule.copy_from].tensors()
         found = []
         for path, alternatives in zip(rule.paths, rule.alternatives):
@@ -167,7 +168,7 @@ def match_rules(
                     # Looking for near names takes long in a big model.
                     hint = len(wrong.findings) < 20
                     more = ' (optional=True would allow that)'
-                    raise _no_match(path, selector, hint, more)
+                    raise no_match(path, selector, hint, more)
         first = len(matches)
         for node in tree.outermost(found):
             stay = () if rule.overwrite else loaded
@@ -206,19 +207,3 @@ def _check_overlaps(
 def _below(name: str, path: Optional[str]) -> str:
     """A name as seen from a path that it is at or under."""
     return name[len(path) + 1 :] if path else name
-
-
-def _no_match(
-    path: str, selector: Selector, hint: bool = True, more: str = ''
-) -> RuleError:
-    near = selector.nearest(path) if hint else []
-    if near:
-        there = 'the nearest that do exist: ' + ', '.join(near)
-    else:
-        paths = selector.tree.index
-        parts = [name for name in paths if name and '.' not in name]
-        there = 'the model consists of ' + ', '.join(parts[:12])
-    return RuleError.of(
-        'path-not-found',
-        f'no module and no parameter matches {path!r}; {there}{more}',
-    )

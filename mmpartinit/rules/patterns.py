@@ -8,13 +8,16 @@ none included.
 """
 
 import re
-from typing import Iterator, List, Tuple
+import unicodedata
+from typing import Collection, Iterator, List, Optional, Tuple
 
 from ..errors import RuleError, short
 
 # Of what one pattern may have, so that reading it takes no time to notice.
 _MOST_PIECES = 100
 _MOST_PATHS = 10_000
+# What does not show, or not as what it is.
+_CALLED = {' ': 'a space', '\t': 'a tab', '\n': 'a line break'}
 
 
 def parse_pattern(pattern: str) -> List[Tuple[str, ...]]:
@@ -35,6 +38,9 @@ def parse_pattern(pattern: str) -> List[Tuple[str, ...]]:
             f'{short(pattern)} has more than {_MOST_PIECES} segments or braces'
         )
     alternatives: List[Tuple[str, ...]] = []
+    for place, character in enumerate(pattern):
+        if character.isspace():
+            raise _wrong(f'in {pattern!r}, {what_is_strange(pattern, place)}')
     for plain in _expand_braces(pattern):
         if len(alternatives) == _MOST_PATHS:
             raise _wrong(
@@ -48,6 +54,36 @@ def parse_pattern(pattern: str) -> List[Tuple[str, ...]]:
     return alternatives
 
 
+def first_place(pattern: str, letters: Collection[str]) -> Optional[int]:
+    """Where in a pattern the first character is that neither the paths of a
+    model, whose letters are given, nor wildcards have; None if there is none.
+    """
+    # Commas belong between braces only.
+    plain = re.sub(r'\{[^{}]*\}', lambda m: m[0].replace(',', '-'), pattern)
+    for place, character in enumerate(plain):
+        is_name = character.isascii() and character.isalnum()
+        if not is_name and character not in '_-.*?[]!{}':
+            if character not in letters:
+                return place
+    return None
+
+
+def what_is_strange(pattern: str, place: int) -> str:
+    """Which character of a pattern does not belong there, and what a path
+    is.
+    """
+    character = pattern[place]
+    name = _CALLED.get(character, '')
+    if not character.isascii():
+        name = unicodedata.name(character, '')
+    where = f'character {place + 1}' + (f', {name}' if name else '')
+    return (
+        f'the {character!r} ({where}) belongs in no path; a path is a dotted '
+        'name such as backbone.layer1.0.conv1, with the wildcards `*`, `**`, '
+        '`?`, `[34]` and `{a,b}`, and several paths are a list'
+    )
+
+
 def _wrong(message: str) -> RuleError:
     return RuleError.of('path', message)
 
@@ -58,8 +94,6 @@ def _check_segment(segment: str, pattern: str) -> None:
             f'{pattern!r} has an empty segment: a dot at an end, '
             'or two in a row'
         )
-    if any(char.isspace() for char in segment):
-        raise _wrong(f'{pattern!r} has a space in it')
     if '**' in segment and segment != '**':
         raise _wrong(
             f'`**` stands for whole segments, so it cannot be a '

@@ -13,7 +13,7 @@ import pytest
 from pages import ALL, PAGES, READMES, ROOT, Fence, Page, slug
 
 import mmpartinit
-from mmpartinit.command.cli import build_parser
+from mmpartinit.command.words import build_parser
 
 CHINESE = PAGES['zh_cn']
 
