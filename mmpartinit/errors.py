@@ -5,6 +5,7 @@ What finds something wrong raises a :class:`RuleError` of one finding; a
 """
 
 import difflib
+import traceback
 from dataclasses import dataclass, field, replace
 from typing import Any, List, Optional, Sequence, Tuple, Union
 
@@ -122,6 +123,17 @@ def short(value: Any) -> str:
     """A value of a config, in as many letters as a sentence bears."""
     text = getattr(value, '__name__', None) or repr(value)
     return text if len(text) <= 60 else text[:57] + '...'
+
+
+def told(error: BaseException) -> str:
+    """What an error of anybody's code says; of one that says nothing, the
+    line that raised it.
+    """
+    text = str(error)
+    if not text:
+        frames = traceback.extract_tb(error.__traceback__)
+        text = (frames[-1].line if frames else '') or ''
+    return f'{type(error).__name__}: {text}'
 
 
 def some(names: Sequence[str], most: int) -> str:

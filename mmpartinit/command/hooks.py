@@ -1,17 +1,21 @@
 """The hooks of a config, and what a Runner would say of them."""
 
 import ast
+import copy
 import os.path as osp
 import sys
 import tempfile
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Dict, Iterator, List, Set, Tuple
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner.priority import Priority, get_priority
+from mmengine.visualization import Visualizer
 
-from ..errors import Collector, Finding, nearest, short
+from ..errors import Collector, Finding, RuleError, nearest, short, told
 from ..hook import CustomModuleInitHook
 
 _OURS = 'mmpartinit'
@@ -66,21 +70,14 @@ def check_hooks(cfg: Config, wrong: Collector) -> None:
             f'`custom_hooks` is {what} (a comma behind it makes it one), and '
             'the Runner wants a list of dicts: custom_hooks = [dict(...)]',
         )
-    for hook in _listed(cfg):
-        if isinstance(hook, Hook):
-            continue
-        kind = hook.get('type') if isinstance(hook, dict) else None
-        if kind is None:
-            text = f'a hook is a dict with a `type`, not {short(hook)}'
-            wrong.add('hooks', f'`custom_hooks`: {text}')
-        elif isinstance(kind, str) and not (_class_of(hook) or _get(kind)):
-            names = [name for r in _all() for name in r.module_dict]
-            wrong.add(
-                'hooks',
-                f'no hook is registered as {kind!r}{nearest(kind, names)} '
-                '(a hook of your own is registered when its module is in '
-                '`custom_imports`)',
-            )
+    with _visualizer():
+        for hook in (cfg.get('default_hooks') or {}).values():
+            if hook is not None:
+                with wrong.gather(where='`default_hooks`'):
+                    _check_hook(hook)
+        for hook in _listed(cfg):
+            with wrong.gather(where='`custom_hooks`'):
+                _check_hook(hook)
     named = [h for h in _listed(cfg) if isinstance(h, dict)]
     if any(
         isinstance(hook.get('type'), str)
@@ -94,6 +91,59 @@ def check_hooks(cfg: Config, wrong: Collector) -> None:
             'Runner does not know CustomModuleInitHook: custom_imports = '
             f'dict(imports={imports!r}, allow_failed_imports=False)',
         )
+
+
+def _check_hook(hook: Any) -> None:
+    """See to it that a Runner can build a hook, and knows when to call it."""
+    if isinstance(hook, Hook):
+        return
+    kind = hook.get('type') if isinstance(hook, dict) else None
+    if kind is None:
+        raise _wrong(f'a hook is a dict with a `type`, not {short(hook)}')
+    if isinstance(kind, str) and not (_class_of(hook) or _get(kind)):
+        names = [name for r in _all() for name in r.module_dict]
+        raise _wrong(
+            f'no hook is registered as {kind!r}{nearest(kind, names)} (a hook '
+            'of your own is registered when its module is in '
+            '`custom_imports`)'
+        )
+    arguments = dict(hook.items())
+    priority = arguments.pop('priority', 'NORMAL')
+    try:
+        get_priority(priority)
+    except (KeyError, TypeError, ValueError) as error:
+        names = list(Priority.__members__)
+        raise _wrong(
+            f'{short(kind)}: `priority` is one of {", ".join(names)} or a '
+            f'number from 0 to 100, not {priority!r}'
+            f'{nearest(str(priority), names)}'
+        ) from error
+    made = _class_of(hook)
+    if isinstance(made, type) and issubclass(made, CustomModuleInitHook):
+        return  # `config_rules` says what is wrong with all of its rules
+    try:
+        HOOKS.build(copy.deepcopy(arguments))
+    except Exception as error:
+        # Where it is trained, there may be what is not here.
+        if 'CUDA' not in str(error):
+            text = f'{short(kind)} cannot be built: {told(error)}'
+            raise _wrong(text) from error
+
+
+def _wrong(message: str) -> RuleError:
+    return RuleError.of('hooks', message)
+
+
+@contextmanager
+def _visualizer() -> Iterator[None]:
+    """Have a visualizer that draws nowhere, which some hooks ask for."""
+    before = dict(Visualizer._instance_dict)
+    Visualizer.get_instance('mmpartinit')
+    try:
+        yield
+    finally:
+        Visualizer._instance_dict.clear()
+        Visualizer._instance_dict.update(before)
 
 
 def _get(kind: str) -> Any:

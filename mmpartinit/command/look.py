@@ -4,14 +4,13 @@ What a Runner does before the first hook initializes anything, without a
 Runner: no data, no device, no work_dir, nothing written.
 """
 
-import os
 import os.path as osp
 import pickle
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
-import torch
 import torch.nn as nn
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -20,41 +19,17 @@ from mmengine.runner import (
     find_latest_checkpoint,
     load_checkpoint,
 )
-from mmengine.runner import checkpoint as mmengine_checkpoint
-from mmengine.utils import digit_version
 
+from ..errors import nearest, short, some
 from ..functions import origins_of
 from ..model.origins import Origins
 from ..model.second import Files, files_read
 from ..model.whole import WholeModel
 from ..start import build_again, build_model, init_model, names_checkpoint
 from .hooks import our_hooks, replaced
+from .reading import weights_only
 
-_ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
-_NOT_ONLY = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
-_ALLOWED = 'get_torch_safe_globals'
-# What MMEngine's checkpoints hold beside tensors and plain data: a history of
-# what was logged. Nothing here needs it.
-_NOT_NEEDED = (
-    'builtins.getattr',
-    'mmengine.logging.history_buffer.HistoryBuffer',
-    'numpy.core.multiarray._reconstruct',
-    'numpy.core.multiarray.scalar',
-    'numpy._core.multiarray._reconstruct',
-    'numpy._core.multiarray.scalar',
-    'numpy.dtype',
-    'numpy.ndarray',
-)
-
-
-class _Nothing:
-    """Stands for what is not needed of a checkpoint."""
-
-    def __init__(self, *args: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
+_WITHOUT = '; --no-weights plans without them'
 
 
 class LookError(Exception):
@@ -121,10 +96,30 @@ def read_config(name: str, options: Optional[Dict[str, Any]] = None) -> Config:
             # As a base, for `mmengine.hub` would install missing packages.
             cfg = Config.fromstring(f'_base_ = {name!r}\n', '.py')
         else:
-            cfg = Config.fromfile(name)
+            cfg = _from_file(name)
     with _told('--cfg-options cannot be merged into the config'):
         cfg.merge_from_dict(options or {})
     return cfg
+
+
+def _from_file(name: str) -> Config:
+    try:
+        return Config.fromfile(name)
+    except TypeError:
+        cfg = Config.fromfile(name, import_custom_modules=False)
+        custom = cfg.get('custom_imports')
+        keys = ['imports', 'allow_failed_imports']
+        strange = custom
+        if isinstance(custom, dict):
+            strange = next((key for key in custom if key not in keys), keys)
+        if strange is keys:
+            raise
+        near = nearest(str(strange), keys)
+        text = f'not {short(custom)}{near}'
+        raise LookError(
+            '`custom_imports` is dict(imports=[...], allow_failed_imports='
+            f'False), {text}'
+        ) from None
 
 
 def look(cfg: Config, weights: bool = True) -> Look:
@@ -145,19 +140,22 @@ def look(cfg: Config, weights: bool = True) -> Look:
     with _told('the hooks of the config cannot be found'):
         hooks = our_hooks(cfg)
     files: Files = {}
-    with _weights_only(), files_read(files):
+    with weights_only(), files_read(files):
         with _told('the model cannot be built', _hint(cfg)):
             model = build_model(cfg)
         if not weights:
             return Look(cfg, WholeModel(model), Origins(), hooks)
         with _told(
-            'the weights that the config asks for cannot be had',
-            '; --no-weights plans without them',
+            f'the weights that the model asks for{_asked(cfg)} cannot be had',
+            _WITHOUT,
         ):
             init_model(model)
-            if cfg.get('load_from'):
+        if cfg.get('load_from'):
+            file = cfg.load_from
+            what = f'the weights of load_from={file!r} cannot be had'
+            with _told(what, _WITHOUT):
                 load_checkpoint(
-                    model, cfg.load_from, map_location='cpu', logger='current'
+                    model, file, map_location='cpu', logger='current'
                 )
         whole = WholeModel(model)
         origins = origins_of(whole, build_again(cfg), files)
@@ -183,6 +181,24 @@ def _resume(cfg: Config) -> Optional[Resume]:
     return Resume(file, iteration, names) if iteration else None
 
 
+def _asked(cfg: Config) -> str:
+    """The keys of a config's model that name checkpoints, and the names."""
+    found: List[str] = []
+
+    def walk(part: Any, key: str) -> None:
+        if isinstance(part, dict):
+            part = dict(part.items())
+        elif isinstance(part, (list, tuple)):
+            part = dict(enumerate(part))
+        elif isinstance(part, str) and key.endswith('.checkpoint'):
+            found.append(f'{key}={part!r}')
+        for below, value in part.items() if isinstance(part, dict) else ():
+            walk(value, f'{key}.{below}')
+
+    walk(cfg.model, 'model')
+    return f' ({some(found, 3)})' if found else ''
+
+
 def _hint(cfg: Config) -> str:
     """What may be why a class is not known."""
     found = [f for f in replaced(cfg) if f.code == 'replaced-imports']
@@ -197,16 +213,21 @@ def _told(what: str, hint: str = '') -> Iterator[None]:
     """
     try:
         yield
+    except LookError as error:
+        raise LookError(f'{what}: {error}') from error
     except Exception as error:
         raise LookError(f'{what}: {_sentence(error)}{hint}') from error
 
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError):
+        more = re.search(r'Unsupported global: GLOBAL (\S+)', str(error))
+        if more is None:
+            return 'what torch reads there is no checkpoint, or a damaged one'
         return (
-            'a checkpoint holds more than tensors and plain data, and is read '
-            'with weights_only; save its state dict by itself if you trust '
-            f'the file ({_first_line(error)})'
+            f'a checkpoint holds more than tensors and plain data ({more[1]}) '
+            'and is read with weights_only; save its state dict by itself if '
+            'you trust the file'
         )
     # MMEngine's own says which search path it had; the first says what failed.
     inner = error.__cause__ or error.__context__
@@ -222,32 +243,3 @@ def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else repr(error)
     return text if len(text) <= 300 else text[:297] + '...'
-
-
-@contextmanager
-def _weights_only() -> Iterator[None]:
-    """Have all checkpoints read with `weights_only`, by whatever code: nothing
-    that a file names is imported or called.
-    """
-    before = {key: os.environ.get(key) for key in (_ONLY, _NOT_ONLY)}
-    os.environ.pop(_NOT_ONLY, None)
-    os.environ[_ONLY] = '1'
-    # onedl-mmengine allows `getattr` and others to be called. Of its list and
-    # of ours, torch would take either entry for a name.
-    allowed = getattr(mmengine_checkpoint, _ALLOWED, None)
-    if allowed is not None:
-        setattr(mmengine_checkpoint, _ALLOWED, list)
-    try:
-        if digit_version(torch.__version__) < digit_version('2.6.0'):
-            yield
-        else:
-            nothings = [(_Nothing, name) for name in _NOT_NEEDED]
-            with torch.serialization.safe_globals(nothings):
-                yield
-    finally:
-        if allowed is not None:
-            setattr(mmengine_checkpoint, _ALLOWED, allowed)
-        for key, value in before.items():
-            os.environ.pop(key, None)
-            if value is not None:
-                os.environ[key] = value

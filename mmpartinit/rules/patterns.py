@@ -39,7 +39,9 @@ def parse_pattern(pattern: str) -> List[Tuple[str, ...]]:
         )
     alternatives: List[Tuple[str, ...]] = []
     for place, character in enumerate(pattern):
-        if character.isspace():
+        # Of full-width letters and the like, Python's names have none.
+        plain = unicodedata.normalize('NFKC', character)
+        if character.isspace() or plain.isascii() > character.isascii():
             raise _wrong(f'in {pattern!r}, {what_is_strange(pattern, place)}')
     for plain in _expand_braces(pattern):
         if len(alternatives) == _MOST_PATHS:
@@ -95,6 +97,10 @@ def _check_segment(segment: str, pattern: str) -> None:
             'or two in a row'
         )
     if '**' in segment and segment != '**':
+        place = first_place(pattern, ())
+        if place is not None:
+            text = what_is_strange(pattern, place)
+            raise _wrong(f'in {pattern!r}, {text}')
         raise _wrong(
             f'`**` stands for whole segments, so it cannot be a '
             f'part of {segment!r}; write `*` there'

@@ -89,7 +89,7 @@ def _with(
     if not found:
         return error
     if len(rules) == 1:
-        also = RuleError(found).about(*rules.values())
+        also = RuleError(found).about(next(iter(rules.values())))
     else:
         numbers = ', '.join(map(str, sorted(rules)))
         also = RuleError(found).about(where=f'one of the rules {numbers}')

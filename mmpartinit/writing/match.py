@@ -2,7 +2,7 @@
 
 from typing import List, Set
 
-from ..errors import RuleError, some
+from ..errors import RuleError, some, told
 from ..rules.init_cfg import InitItem
 from ..rules.matching import Match
 from .memory import PrivateMemory
@@ -33,7 +33,7 @@ def write_match(match: Match, outside: Memory) -> List[Set[str]]:
     except RuleError as error:
         raise error.about(match.rule, str(match)) from error.__cause__
     except Exception as error:
-        failed = RuleError.of('failed', f'{type(error).__name__}: {error}')
+        failed = RuleError.of('failed', told(error))
         raise failed.about(match.rule, str(match)) from error
 
 

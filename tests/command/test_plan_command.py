@@ -20,8 +20,9 @@ from toy import SE_ZERO, ToyModel, build_runner, pretrained, report_of
 from work import Work
 
 from mmpartinit import InitReport
-from mmpartinit.command.look import _Nothing, _weights_only, look, read_config
+from mmpartinit.command.look import look, read_config
 from mmpartinit.command.planning import plan_config
+from mmpartinit.command.reading import Nothing, weights_only
 
 ROOT = Path(__file__).parents[2]
 GCNET = 'mmdet::gcnet/mask-rcnn_r50-syncbn-gcb-r16-c3-c5_fpn_1x_coco.py'
@@ -242,9 +243,9 @@ def test_no_function_that_a_checkpoint_names_is_called(tmp_path):
     path = str(tmp_path / 'calls.pth')
     torch.save(dict(state_dict={}, x=Getter()), path)
     assert torch.load(path, weights_only=False)['x'] is np.ndarray.sum
-    with _weights_only():
+    with weights_only():
         read = load_checkpoint(nn.Module(), path)
-    assert type(read['x']) is _Nothing
+    assert type(read['x']) is Nothing
 
 
 @since_torch('2.6')  # before, weights_only allows nothing more

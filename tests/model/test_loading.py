@@ -32,7 +32,6 @@ from mmpartinit import init_modules, record_loads
 from mmpartinit.model import loading
 from mmpartinit.model.deciding import find_origins
 from mmpartinit.model.loading import recorded
-from mmpartinit.model.tree import ModelTree
 from mmpartinit.model.whole import WholeModel
 from mmpartinit.plan import make_plan
 
