@@ -335,8 +335,11 @@ def mischievous_rules(draw, model):
     entries = ModelTree(model).entries
     rules = draw(rule_lists())
     for rule in rules:
-        if not entries or draw(st.integers(0, 3)) == 0:
+        if not entries or draw(st.integers(0, 5)) == 0:
             continue
+        if draw(st.booleans()):  # else few rules have a match
+            place = draw(st.sampled_from(entries)).path
+            rule['path'] = place.rpartition('.')[0] or place
         acts = []
         for _ in range(draw(st.integers(1, 3))):
             entry = draw(st.sampled_from(entries))
