@@ -154,7 +154,7 @@ HOOKS = dict(
     argument_of_other_hook=Mistake(
         "custom_hooks = [dict(type='LoggerHook', intervall=1)]\n",
         1,
-        "LoggerHook cannot be built.*'intervall'",
+        "LoggerHook' takes no 'intervall'; did you mean 'interval'",
         "'intervall'",
     ),
     base_hooks_replaced=Mistake(

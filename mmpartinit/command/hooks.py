@@ -6,6 +6,7 @@ import os.path as osp
 import sys
 import tempfile
 from contextlib import contextmanager
+from inspect import signature
 from types import ModuleType
 from typing import Any, Dict, Iterator, List, Set, Tuple
 
@@ -19,6 +20,8 @@ from ..errors import Collector, Finding, RuleError, nearest, short, told
 from ..hook import CustomModuleInitHook
 
 _OURS = 'mmpartinit'
+# Keys of a hook that a registry or a Runner takes.
+NOT_ITS_OWN = ('type', 'priority', '_scope_')
 
 
 def our_hooks(cfg: Config) -> List[Dict[str, Any]]:
@@ -100,7 +103,8 @@ def _check_hook(hook: Any) -> None:
     kind = hook.get('type') if isinstance(hook, dict) else None
     if kind is None:
         raise _wrong(f'a hook is a dict with a `type`, not {short(hook)}')
-    if isinstance(kind, str) and not (_class_of(hook) or _get(kind)):
+    made = _class_of(hook) or (isinstance(kind, str) and _get(kind))
+    if not made:
         names = [name for r in _all() for name in r.module_dict]
         raise _wrong(
             f'no hook is registered as {kind!r}{nearest(kind, names)} (a hook '
@@ -118,9 +122,12 @@ def _check_hook(hook: Any) -> None:
             f'number from 0 to 100, not {priority!r}'
             f'{nearest(str(priority), names)}'
         ) from error
-    made = _class_of(hook)
-    if isinstance(made, type) and issubclass(made, CustomModuleInitHook):
+    is_class = isinstance(made, type)
+    if is_class and issubclass(made, CustomModuleInitHook):
         return  # `config_rules` says what is wrong with all of its rules
+    text = strange_keys(made, hook) if is_class else ''
+    if text:
+        raise _wrong(text)
     try:
         HOOKS.build(copy.deepcopy(arguments))
     except Exception as error:
@@ -128,6 +135,19 @@ def _check_hook(hook: Any) -> None:
         if 'CUDA' not in str(error):
             text = f'{short(kind)} cannot be built: {told(error)}'
             raise _wrong(text) from error
+
+
+def strange_keys(made: Any, hook: Dict[str, Any]) -> str:
+    """Which keys of a hook its class does not take, and which it takes; ''
+    where it takes all of them, or any.
+    """
+    parameters = signature(made).parameters.values()
+    known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+    strange = [key for key in hook if key not in (*known, *NOT_ITS_OWN)]
+    if len(known) < len(parameters) or not strange:
+        return ''
+    named = ', '.join(repr(key) + nearest(key, known) for key in strange)
+    return f'{short(made)!r} takes no {named}; it takes {", ".join(known)}'
 
 
 def _wrong(message: str) -> RuleError:

@@ -22,7 +22,8 @@ def suggest(seen: Look, weights: bool = True) -> str:
         return _comment(
             'Nothing to suggest: nothing was loaded (--no-weights), so that '
             'every tensor counts as new, and none is new beside pretrained '
-            'weights. Without --no-weights, there are rules.'
+            'weights. Leave --no-weights out where the checkpoints are at '
+            'hand.'
         )
     origins = seen.origins
     if not (origins.files or pretrained_parts(seen.whole.tree, origins)):

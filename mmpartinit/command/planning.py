@@ -1,19 +1,15 @@
 """The plan of a config: of all its hooks together, on its model."""
 
-from inspect import signature
 from typing import Any, Dict, List, Optional, Tuple
 
-from ..errors import Collector, Finding, RuleError, nearest
+from ..errors import Collector, Finding, RuleError
 from ..functions import not_resumed
 from ..hook import CustomModuleInitHook
 from ..plan import InitPlan, make_plan
 from ..report.report import InitReport
 from ..rules.rule import Rule, one_seed, read_rules
-from .hooks import check_hooks, replaced
+from .hooks import NOT_ITS_OWN, check_hooks, replaced, strange_keys
 from .look import Look
-
-# Keys of a hook that are not its own.
-_HOOKS = ('type', 'priority', '_scope_')
 
 
 def plan_config(seen: Look, weights: bool = True) -> InitReport:
@@ -55,13 +51,17 @@ def config_rules(seen: Look, wrong: Collector) -> Tuple[List[Rule], List[str]]:
     first = 0
     hooks: List[CustomModuleInitHook] = []
     for hook in seen.hooks:
-        arguments = {k: v for k, v in hook.items() if k not in _HOOKS}
+        arguments = {k: v for k, v in hook.items() if k not in NOT_ITS_OWN}
         kind, modules = hook['type'], arguments.pop('modules', None)
         if 'modules' in hook:
             rules += read_rules(modules, wrong, first)
         first += len(modules) if isinstance(modules, (list, tuple)) else 0
         with wrong.gather(where='the hook cannot be built'):
-            _check_keys(kind, hook)
+            text = strange_keys(kind, hook)
+            if not text and 'modules' not in hook:
+                text = '`modules`, the list of rules, is missing'
+            if text:
+                raise RuleError.of('hook', text)
             try:
                 hooks.append(kind(modules=[], **arguments))
             except TypeError as error:
@@ -69,20 +69,6 @@ def config_rules(seen: Look, wrong: Collector) -> Tuple[List[Rule], List[str]]:
     with wrong.gather():
         one_seed(hook.seed for hook in hooks)
     return rules, [entry for hook in hooks for entry in hook.loaded]
-
-
-def _check_keys(kind: Any, hook: Dict[str, Any]) -> None:
-    """See to it that a hook has the keys that its class takes."""
-    parameters = signature(kind).parameters.values()
-    known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
-    strange = [key for key in hook if key not in (*known, *_HOOKS)]
-    if len(known) == len(parameters) and strange:
-        named = ', '.join(repr(key) + nearest(key, known) for key in strange)
-        text = f'it takes no {named}; it takes {", ".join(known)}'
-        raise RuleError.of('hook', text)
-    if 'modules' not in hook:
-        text = '`modules`, the list of rules, is missing'
-        raise RuleError.of('hook', text)
 
 
 def _seed(seen: Look) -> Optional[int]:
