@@ -168,4 +168,5 @@ def _rules(suggestions: List[Suggestion]) -> List[str]:
 
 
 def _comment(text: str, room: int = _WIDTH) -> str:
-    return '\n'.join(f'# {line}' for line in textwrap.wrap(text, room - 2))
+    lines = textwrap.wrap(text, room - 2, break_on_hyphens=False)
+    return '\n'.join(f'# {line}' for line in lines)
