@@ -247,6 +247,7 @@ def test_modules_of_every_kind(zoo):
         'kept',
         'rewritten',
         'shape',
+        'not-written',
     }
 
 
