@@ -179,4 +179,6 @@ def _buckets(tensors: List[Tensor]) -> Iterator[List[Tensor]]:
 
 def as_bytes(tensor: Tensor) -> Tensor:
     """A tensor as uint8 of shape (bytes,), a view where it is contiguous."""
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    whole = tensor.detach().contiguous()
+    # The stride of a single element may be any.
+    return whole.as_strided([whole.numel()], [1]).view(torch.uint8)

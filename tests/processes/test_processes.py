@@ -165,6 +165,7 @@ def test_rank_0_decides_and_the_report_says_so(engine):
             if finding['code'] == 'ranks-differed'
         ]
         assert found['level'] == 'warning'
+        assert found['message'].endswith('initializer depends on the rank')
         assert found['names'] == [
             'neck.adapter.down.bias',
             'neck.adapter.up.bias',

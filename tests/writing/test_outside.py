@@ -348,6 +348,8 @@ def test_script_modules_and_odd_tensors_beside_it_are_no_hindrance():
     model['body'].add_module('two', torch.jit.script(nn.Linear(3, 3)))
     for name, value in {
         'one': torch.tensor(2.0),
+        'single': torch.ones(5)[::5],
+        'hollow': torch.tensor(2.0).expand(3, 3),
         'none': torch.zeros(0, 3),
         'wide': torch.ones(3, 1).expand(3, 5),
         'imaginary': torch.randn(3) * 1j,
