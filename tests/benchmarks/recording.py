@@ -18,7 +18,8 @@ def rows():
     assert RECORDING is not ORIGINAL
     model = detector()
     model.backbone.init_cfg = [dict(type='Kaiming', layer='Conv2d')]
-    state = pretrained(model)
+    # Of other memory: a model's own comes from no file.
+    state = {key: t.clone() for key, t in pretrained(model).items()}
 
     def init_and_load():
         for module in model.modules():

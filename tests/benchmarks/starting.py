@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, HOOKS, init_default_scope
 from mmengine.runner import Runner
 from subjects import RULES, detector, detector_cfg, pretrained
@@ -98,6 +99,7 @@ def start(folder: Path, report: bool):
 def second_start(folder: Path):
     """What the origins cost, beside what a start costs without them."""
     init_default_scope('mmdet')
+    MMLogger.get_instance('quiet', log_level='ERROR')  # for both
     cfg = detector_cfg()
     file = str(folder / 'backbone.pth')
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=file)
