@@ -181,6 +181,8 @@ def put_in(
     rule: Rule, matches: Sequence[Match], origins: Origins
 ) -> List[Finding]:
     """What a rule would write, and leaves since code has put it in."""
+    if not origins.code:
+        return []
     names: List[str] = []
     owners: Dict[str, None] = {}
     useful: Dict[int, Dict[str, Any]] = {}

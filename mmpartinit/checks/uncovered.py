@@ -32,13 +32,12 @@ def uncovered(
         and not entry.is_counter
     ]
     beside = pretrained_parts(tree, origins)
+    whole = [f'{path}.' if path else '' for path in origins.whole]
     return [
         name
         for name in new
         if name.partition('.')[0] in beside
-        or any(
-            not path or name.startswith(path + '.') for path in origins.whole
-        )
+        or any(name.startswith(start) for start in whole)
     ]
 
 

@@ -58,9 +58,9 @@ class Origins:
 
     def add(self, tree: ModelTree, names: Iterable[str]) -> None:
         """Take tensors for loaded, under each of their names."""
-        for name in tree.with_sharing(names):
-            self.files.setdefault(name, Source())
-            self.code.discard(name)
+        found = tree.with_sharing(names)
+        self.files = {**dict.fromkeys(found, Source()), **self.files}
+        self.code -= found
 
     def of(self, name: str) -> str:
         """``'file'``, ``'code'`` or ``'built'``."""
