@@ -1,12 +1,7 @@
 """What decided the values that a model's tensors hold."""
 
 from dataclasses import dataclass, field
-from typing import (
-    Dict,
-    Iterable,
-    List,
-    Set,
-)
+from typing import Dict, Iterable, List, Set
 
 from .checkpoints import Checkpoint
 from .second import Source
