@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .checks import findings as find
 from .checks import origins as origin
+from .checks import values as value
 from .checks.matches import check_matches
 from .errors import Collector, Finding, RuleError
 from .model.origins import Origins
@@ -137,6 +138,8 @@ class InitPlan:
             *find.frozen(tree, written),
             *origin.never_trained(tree, self.origins, written),
         ]
+        if seed is not None:
+            findings += value.padding_filled(tree, log.matches, log.wrote)
         if optimized is not None:
             findings += find.not_optimized(tree, written, optimized)
         return InitReport(
@@ -196,6 +199,7 @@ def make_plan(
                 if members or rule.optional:
                     findings += find.nothing_to_do(rule, members)
                     findings += find.unused_items(rule, members)
+                    findings += value.unused_values(rule, members)
                     findings += origin.put_in(rule, members, origins)
         if shards.problem and any(match.new for match in matches):
             wrong.add('not-writable', shards.problem)

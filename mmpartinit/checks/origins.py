@@ -11,7 +11,7 @@ from ..model.tree import Entry, ModelTree
 from ..rules.matching import Match
 from ..rules.rule import Rule
 from .findings import Written, found
-from .uncovered import pretrained_parts, uncovered
+from .uncovered import pretrained_parts, uncovered, without_start
 
 
 def about_origins(
@@ -29,6 +29,13 @@ def about_origins(
         *_shapes(origins),
     ]
     renamed = _renamed(tree, origins, new)
+    misfits = [
+        name
+        for f in (*findings, *renamed)
+        for name in f.names
+        if f.code in ('shape', 'renamed')
+    ]
+    new = without_start(tree, origins, matches, new, misfits)
     text = (
         f'{len(new)} new tensors that no rule covers keep the values that '
         'they were built with'

@@ -193,8 +193,8 @@ class _Judge:
             source, is_same = self._source(seen), seen.drawn == 0
             if is_same and self._loaded_again(name):
                 origins.files[name] = source or Source()
-            elif seen.is_constant:
-                origins.constant.add(name)
+            elif seen.is_constant and seen.trace:
+                origins.constant[name] = seen.trace.first
             elif is_same and source:
                 origins.files[name] = source
             elif seen.drawn is not None and seen.drawn < seen.elements:
@@ -248,12 +248,12 @@ class _Judge:
         )
         for entries in members.values():
             names = {entry.path for entry in entries}
-            constant = names & origins.constant - set(origins.files)
+            constant = names & origins.constant.keys() - set(origins.files)
             others = {
                 entry.path
                 for entry in entries
                 if entry.value.is_floating_point()
-            } - origins.constant
+            } - origins.constant.keys()
             if constant and others and not names & seen_to_be:
                 if others <= set(origins.files):
                     source = origins.files[min(others)]

@@ -21,7 +21,8 @@ class Origins:
             their elements were drawn.
         lost (dict[str, Source]): Those that were loaded, and written over
             before training starts.
-        constant (set[str]): Those that hold one value, as far as was looked.
+        constant (dict[str, float]): Those that hold one value, as far as was
+            looked, and which.
         checkpoints (list[Checkpoint]): What became of each state dict that
             was loaded.
         known_by (str): How all that is known, in a sentence's part.
@@ -34,7 +35,7 @@ class Origins:
     code: Set[str] = field(default_factory=set)
     drawn: Dict[str, int] = field(default_factory=dict)
     lost: Dict[str, Source] = field(default_factory=dict)
-    constant: Set[str] = field(default_factory=set)
+    constant: Dict[str, float] = field(default_factory=dict)
     checkpoints: List[Checkpoint] = field(default_factory=list)
     known_by: str = ''
     seeds_itself: bool = False

@@ -33,6 +33,11 @@ class Trace(NamedTuple):
         """Whether it says little: many tensors hold one value."""
         return self.values == self.values[:4] * (len(self.values) // 4)
 
+    @property
+    def first(self) -> float:
+        """The first value."""
+        return float(np.frombuffer(self.values[:4], 'f4')[0])
+
     def is_of(self, other: 'Trace') -> bool:
         """Whether both are of the same values, but for what is lost where a
         tensor is converted to half precision and back.
@@ -67,6 +72,14 @@ def is_one_value(tensor: Tensor) -> bool:
     """Whether all elements of a readable tensor are the same."""
     flat = tensor.detach().reshape(-1)
     return bool((flat == flat[0]).all())
+
+
+def one_value(tensor: Tensor) -> Optional[float]:
+    """The value that all elements of a tensor are, as a float32; None where
+    they are not the same, or cannot be read.
+    """
+    known = trace(tensor)
+    return known.first if known and is_one_value(tensor) else None
 
 
 def drawn_elements(tensor: Tensor, other: Tensor) -> int:

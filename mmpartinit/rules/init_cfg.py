@@ -6,7 +6,7 @@ What it means is MMEngine's business: initializers are built from its
 
 import copy
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
@@ -58,6 +58,23 @@ class InitItem:
     def reads(self) -> bool:
         """Whether it may read what it writes to."""
         return not self.writes or reads(self.initializer)
+
+    def steps(self) -> List[Tuple[str, 'InitItem']]:
+        """What ``initialize`` does for it, one by one: with the module
+        itself (``''``), and with the attribute that each ``override`` names.
+        """
+        if 'override' not in self.cfg:
+            return [('', self)]
+        cfg = {k: v for k, v in self.cfg.items() if k != 'override'}
+        steps = [('', replace(self, cfg=cfg))] if self.layers else []
+        for override in as_tuple(self.cfg['override']):
+            own = {k: v for k, v in override.items() if k != 'name'} or cfg
+            # It means the whole of its part, whatever `layer` says.
+            own = {k: v for k, v in own.items() if k != 'layer'}
+            steps.append(
+                (override['name'], InitItem(self.name, own, _build(own)))
+            )
+        return steps
 
     def layers_in(self, module: nn.Module) -> List[nn.Module]:
         """Sub-modules that it writes to, by the test that MMEngine makes."""
