@@ -15,6 +15,7 @@ FILES = [
 WAY = [
     '__main__',
     'command',
+    'trial',
     'demo',
     '__init__',
     'hook',

@@ -1,0 +1,1 @@
+"""A network, run to see what it computes."""

@@ -1,0 +1,253 @@
+"""A model that can be run: on which input, and through which of its methods.
+
+The data preprocessor is gone around: what is random is as good normalised, and
+a model that takes another number of channels needs no other preprocessor.
+"""
+
+import copy
+from itertools import product
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Tuple,
+)
+
+import torch
+import torch.nn as nn
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from ..errors import some, told
+from ..seeding import random_state_kept, seed_everything
+from .inputs import input_shapes, make_input, make_samples
+from .still import still
+
+_MOST_REASONS = 4
+_MOST_LETTERS = 160
+
+
+class NotRun(Exception):  # noqa: N818 - it names an outcome
+    """Why a network could not be run, in a sentence."""
+
+
+class Way(NamedTuple):
+    """A way to run a model.
+
+    Attributes:
+        name (str): What is called.
+        call (Callable): Calls it, with a model and the data for it.
+    """
+
+    name: str
+    call: Callable[[Any, Dict[str, Any]], Any]
+
+
+def _in_tensor_mode(model: Any, data: Dict[str, Any]) -> Any:
+    # By place: what is called `data_samples` here may have another name.
+    return model(*data.values(), mode='tensor')
+
+
+_TENSOR = Way("mode='tensor'", _in_tensor_mode)
+_TENSOR_BY_KEYS = Way(_TENSOR.name, lambda m, data: m(**data, mode='tensor'))
+_FEATURES = Way('extract_feat', lambda m, data: m.extract_feat(data['inputs']))
+_FORWARD = Way('forward', lambda m, data: m(data['inputs']))
+
+
+class Network:
+    """A model with an input on which it runs.
+
+    Attributes:
+        model (nn.Module): The model.
+        way (str): What is called, in words for the user.
+        shape (tuple[int, ...]): Of the input.
+    """
+
+    model: nn.Module
+    seed: int
+    way: str
+    shape: Tuple[int, ...]
+    _way: Way
+    _data: Dict[str, Any]
+
+    def __init__(
+        self,
+        model: nn.Module,
+        cfg: Config,
+        seed: int = 0,
+        like: Optional['Network'] = None,
+    ) -> None:
+        """Find out how a model can be run.
+
+        Args:
+            model (nn.Module): The model.
+            cfg (Config): Its config, which may name sizes of images.
+            seed (int): Seed of the input, and of what a pass draws. Defaults
+                to 0.
+            like (Network, optional): Another network: this one is run in the
+                same way, on the same input. Defaults to None.
+
+        Raises:
+            NotRun: If it runs on none of the inputs that were tried.
+        """
+        self.model = model
+        self.seed = seed if like is None else like.seed
+        if like is not None:
+            self._way, self.way, self.shape = like._way, like.way, like.shape
+            self._data = like._data
+            reasons = [text for text in [self._problem()] if text]
+        else:
+            reasons = self._search(cfg)
+        if reasons:
+            raise NotRun(
+                f'{_kind(model)} cannot be run: '
+                + some(reasons, _MOST_REASONS)
+            )
+
+    @classmethod
+    def on(
+        cls, data: Any, model: nn.Module, cfg: Config, seed: int = 0
+    ) -> 'Network':
+        """A network with a batch of data, as the data preprocessor gives it
+        to the model, in place of a made-up input.
+
+        Raises:
+            NotRun: If the model does not run on it.
+        """
+        network = cls.__new__(cls)
+        network.model, network.seed = model, seed
+        has_keys = isinstance(data, dict)
+        names = ['inputs', *map(str, range(1, len(data)))]
+        network._data = dict(data) if has_keys else dict(zip(names, data))
+        found = list(floating(network._data.get('inputs')))
+        network.shape = tuple(found[0].shape) if found else ()
+        reasons = []
+        for way in _ways_of(model):
+            by_keys = has_keys and way is _TENSOR
+            network._way = _TENSOR_BY_KEYS if by_keys else way
+            network.way = way.name
+            text = network._problem()
+            if not text:
+                return network
+            reasons.append(text)
+        raise NotRun(
+            f'{_kind(model)} cannot be run on the data: '
+            + some(reasons, _MOST_REASONS)
+        )
+
+    def run(self, train: bool = False, traced: bool = False) -> Any:
+        """Run the model on its input, with gradients or without as it is set
+        outside. The model is as it was afterwards, and the random numbers too;
+        each pass of a mode gives the same, while the weights are.
+
+        Args:
+            train (bool): Whether to run it in train mode, but with nothing
+                dropped. Defaults to False: in eval mode.
+            traced (bool): Whether the input needs gradients, so that all that
+                is computed from it does. Defaults to False.
+
+        Returns:
+            Any: What the model returns.
+        """
+        # A pass may write to what it is given.
+        data = copy.deepcopy(self._data)
+        made = data['inputs']
+        if traced and isinstance(made, Tensor) and made.is_floating_point():
+            # Not a leaf, which nothing could write to.
+            data['inputs'] = made.requires_grad_(True).clone()
+        with still(self.model, train, self.seed):
+            return self._way.call(self.model, data)
+
+    def shaken(self, change: float) -> 'Network':
+        """The same network on another input, changed at random by so much of
+        its norm.
+        """
+        other = copy.copy(self)
+        other._data = copy.deepcopy(self._data)
+        with random_state_kept([]):
+            seed_everything(self.seed, [])
+            for tensor in floating(other._data['inputs']):
+                size = tensor.square().mean().sqrt()
+                tensor.add_(torch.randn_like(tensor) * (change * size))
+        return other
+
+    def _search(self, cfg: Config) -> List[str]:
+        """Take the first way and input that work, or say why none does."""
+        ways = _ways_of(self.model)
+        if not ways:
+            return ['it has no forward()']
+        reasons = []
+        for shapes in input_shapes(self.model, cfg):
+            for way, shape in product(ways, shapes):
+                self._way, self.way, self.shape = way, way.name, shape
+                self._data = dict(
+                    inputs=make_input(self.model, shape, self.seed),
+                    data_samples=make_samples(self.model, shape),
+                )
+                text = self._problem()
+                if not text:
+                    return []
+                reasons.append(text)
+        return reasons
+
+    def _problem(self) -> str:
+        """Why a pass does not work; '' where it does."""
+        try:
+            self._check()
+        except Exception as error:  # anybody's code
+            return f'{self.way} with {self.shape}: {_reason(error)}'
+        return ''
+
+    def _check(self) -> None:
+        """See that a pass gives something that depends on the weights."""
+        frozen = [p for p in self.model.parameters() if not p.requires_grad]
+        frozen = [p for p in frozen if p.is_floating_point()]
+        try:
+            for parameter in frozen:
+                parameter.requires_grad_(True)
+            with torch.enable_grad():
+                found = list(floating(self.run()))
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(False)
+        if not any(tensor.requires_grad for tensor in found):
+            raise NotRun('nothing that it returns depends on its weights')
+
+
+def floating(value: Any) -> Iterator[Tensor]:
+    """The tensors of floating-point numbers in what a model or a module takes
+    or returns, in order.
+    """
+    if isinstance(value, Tensor):
+        if value.is_floating_point():
+            yield value
+    elif isinstance(value, (dict, BaseDataElement)):
+        for inner in value.values():
+            yield from floating(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from floating(inner)
+
+
+def _ways_of(model: nn.Module) -> List[Way]:
+    ways = [_TENSOR] if isinstance(model, BaseModel) else []
+    if callable(getattr(model, 'extract_feat', None)):
+        ways.append(_FEATURES)
+    has_forward = type(model).forward is not nn.Module.forward
+    return [*ways, _FORWARD] if has_forward else ways
+
+
+def _kind(model: nn.Module) -> str:
+    return type(model).__name__
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) if isinstance(error, NotRun) else told(error)
+    lines: Tuple[str, ...] = (*text.splitlines(), '')
+    return lines[0][:_MOST_LETTERS]

@@ -1,0 +1,250 @@
+"""A start, tried: what the network computes with it, and whether it learns."""
+
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any, Dict, Iterable, Iterator, List, Sequence, Set, Tuple
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from ..model.tree import ModelTree, Node
+from .calls import marked, replaced
+from .graph import Graph
+from .network import Network, floating
+from .places import Finder, Place, wrapped
+from .reference import without
+
+# Relative changes of what later parts compute that make no difference: of a
+# gate that is nearly open, and of anything else.
+GATE_DRIFT, DRIFT = 0.05, 1e-3
+_NETWORK = ''  # the path of the model
+# What a run gave above each place, call by call.
+Outputs = Dict[str, List[List[Tensor]]]
+
+
+@dataclass
+class Outcome:
+    """What came of a start at some places.
+
+    Attributes:
+        drift (float): The largest change of what later parts compute, by its
+            norm.
+        allowed (float): Up to where that makes no difference.
+        stays (bool): Whether a first step changes that by little.
+        learning (list[str]): The parameters that get gradients.
+        stuck (list[str]): Those that do not, and could.
+    """
+
+    drift: float
+    allowed: float
+    stays: bool = True
+    learning: Sequence[str] = ()
+    stuck: Sequence[str] = ()
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether later parts compute what they did without the block."""
+        return self.drift <= self.allowed
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether it is harmless, remains so, and all of it learns."""
+        return self.is_harmless and self.stays and not self.stuck
+
+
+class Trial:
+    """Tries starts of new parts of a network.
+
+    Attributes:
+        places (list[Place]): Where the new parts stand.
+
+    Args:
+        network (Network): The network, its pretrained weights loaded.
+        tree (ModelTree): Its model.
+        nodes (Sequence[Node]): Its new parts, none under another.
+        kept (Set[str]): Names of what is not new.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        tree: ModelTree,
+        nodes: Sequence[Node],
+        kept: Set[str],
+    ) -> None:
+        self.network, self.tree, self.kept = network, tree, kept
+        self._called = self._which_are_called()
+        self.places = self._find(nodes)
+        self._clean: Dict[bool, Outputs] = {}
+        for train in (False, True):
+            with torch.no_grad(), without(self.places):
+                # Some detectors run in train mode with annotations only.
+                with suppress(*([Exception] if train else [])):
+                    self._clean[train] = self._run(self.places, train, {})
+
+    @property
+    def modes(self) -> List[bool]:
+        """Whether it is run in train mode: not, and also, where that works."""
+        return list(self._clean)
+
+    def measure(self, places: Sequence[Place]) -> Outcome:
+        """What later parts compute with places as they are now, against what
+        they compute without them; the other places are harmless meanwhile.
+        """
+        gates = max(len(place.gates) for place in places)
+        outcome = Outcome(0.0, max(DRIFT, GATE_DRIFT * gates))
+        for train in self.modes:
+            with torch.no_grad():
+                for got, clean in self.outputs(places, train):
+                    drift = relative(got, clean)
+                    outcome.drift = max(outcome.drift, drift)
+        return outcome
+
+    def outputs(
+        self, places: Sequence[Place], train: bool
+    ) -> Iterator[Tuple[Tensor, Tensor]]:
+        """What is computed above places as they are, and without them, call by
+        call.
+        """
+        clean = self._clean[train]
+        measured = {id(place) for place in places}
+        others = [p for p in self.places if id(p) not in measured]
+        with without(others):
+            found = self._run(places, train, clean)
+        for path, calls in found.items():
+            for got, there in zip(calls, clean[path]):
+                yield from zip(got, there)
+
+    def those_called(self, nodes: Iterable[Node]) -> Iterator[Node]:
+        """Parts of the model, or what is in them where they are not called."""
+        for node in nodes:
+            is_module = isinstance(node.value, nn.Module)
+            inner = self._directly_in(node) if is_module else []
+            if inner and node.path not in self._called:
+                yield from self.those_called(inner)
+            else:
+                yield node
+
+    def parameters(self, places: Sequence[Place]) -> Dict[str, nn.Parameter]:
+        """The new parameters of places, by name."""
+        return {
+            entry.path: entry.value
+            for place in places
+            for node in place.nodes
+            for entry in node.tensors()
+            if isinstance(entry.value, nn.Parameter)
+            and entry.path not in self.kept
+            and entry.value.is_floating_point()
+        }
+
+    def _find(self, nodes: Sequence[Node]) -> List[Place]:
+        nodes = self._with_wrappers(self.those_called(nodes))
+        parts = [n.value for n in nodes if isinstance(n.value, nn.Module)]
+        with marked(parts) as calls, torch.enable_grad():
+            outputs = self.network.run(traced=True)
+            graph = Graph(floating(outputs))
+        return Finder(self.tree, nodes, self.kept, calls, graph).places()
+
+    def _which_are_called(self) -> Set[str]:
+        """Paths of the modules that a run calls."""
+        called = {_NETWORK}
+        with ExitStack() as stack, torch.no_grad():
+            for node in self.tree.nodes:
+                if isinstance(node.value, nn.Module):
+
+                    def note(*_: Any, path: str = node.path) -> None:
+                        called.add(path)
+
+                    hook = node.value.register_forward_hook(note)
+                    stack.callback(hook.remove)
+            self.network.run()
+        return called
+
+    def _directly_in(self, node: Node) -> List[Node]:
+        index = self.tree.index
+        names = [*node.value._parameters, *node.value._modules]
+        paths = [f'{node.path}.{name}' for name in names]
+        return [index[path] for path in paths if path in index]
+
+    def _with_wrappers(self, nodes: Iterable[Node]) -> List[Node]:
+        """The nodes, layers in place of bare parameters added to them."""
+        found = {}
+        for node in nodes:
+            if not isinstance(node.value, nn.Module):
+                owner = self.tree.index[node.path.rpartition('.')[0]]
+                if wrapped(owner, self.kept) is not None:
+                    node = owner
+            found[node.path] = node
+        return self.tree.outermost(list(found.values()))
+
+    def _run(
+        self, places: Sequence[Place], train: bool, clean: Outputs
+    ) -> Outputs:
+        """What is computed above places. Where it is given what is clean
+        there, the network goes on with that, as far as it has to.
+        """
+        found: Outputs = {}
+        paths = {self._shown_at(place) for place in places if place.use}
+        wanted = sum(len(clean.get(path, ())) for path in paths)
+
+        def check() -> None:
+            if sum(map(len, found.values())) == wanted:
+                raise _DoneError
+
+        with ExitStack() as stack:
+            for path in paths - {_NETWORK}:
+                found[path] = []
+                after = _taking(found[path], clean.get(path), check)
+                part = self.tree.index[path].value
+                stack.callback(part.register_forward_hook(after).remove)
+            try:
+                output = self.network.run(train)
+            except _DoneError:
+                return found
+        if _NETWORK in paths:
+            found[_NETWORK] = [list(floating(output))]
+        return found
+
+    def _shown_at(self, place: Place) -> str:
+        """The path of the smallest part around a place that is called."""
+        common = list(_above(place.nodes[0].path))
+        for node in place.nodes[1:]:
+            common = [path for path in common if path in _above(node.path)]
+        return next(path for path in common if path in self._called)
+
+
+def relative(got: Tensor, clean: Tensor) -> float:
+    """How far one is from the other, by the norm of that."""
+    got, clean = got.detach().double(), clean.double()
+    norm = clean.norm().item()
+    drift = (got - clean).norm().item()
+    return drift / norm if norm else float(drift > 0)
+
+
+class _DoneError(Exception):
+    """Nothing more of a run is needed."""
+
+
+def _taking(found: List[List[Tensor]], clean: Any, check: Any) -> Any:
+    """A hook that notes what a part gives, and has it give what is clean."""
+
+    def after(_: nn.Module, __: Any, output: Any) -> Any:
+        number = len(found)
+        found.append([t if clean else t.clone() for t in floating(output)])
+        if not clean:
+            return output
+        check()
+        rest = iter(clean[number])
+        return replaced(output, lambda t: next(rest).clone())
+
+    return after
+
+
+def _above(path: str) -> List[str]:
+    """Paths above a path, from the nearest to that of the model."""
+    above = []
+    while path:
+        path = path.rpartition('.')[0]
+        above.append(path)
+    return above
