@@ -36,6 +36,27 @@ def init_model(model: nn.Module) -> None:
         model.init_weights()
 
 
+def train_batch(cfg: Config, most: int, seed: int) -> Any:
+    """The first batch that a config trains with, as the Runner's dataloader
+    gives it, in this process.
+
+    Args:
+        cfg (Config): The config.
+        most (int): How many samples it has at most.
+        seed (int): The run's.
+    """
+    # Which imports DeepSpeed, where it is installed; that takes its time.
+    from mmengine.runner import Runner
+
+    loader = copy.deepcopy(cfg.train_dataloader)
+    loader['num_workers'] = 0
+    for key in ('persistent_workers', 'prefetch_factor', 'timeout'):
+        loader.pop(key, None)
+    if 'batch_size' in loader:
+        loader['batch_size'] = min(loader['batch_size'], most)
+    return next(iter(Runner.build_dataloader(loader, seed=seed)))
+
+
 def build_again(cfg: Any, scope: Any = None) -> Union[Build, str]:
     """How to make a Runner's model once more, but for what ``load_from``
     brings; or why that cannot be done. Without a scope, it is the config's.

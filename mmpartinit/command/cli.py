@@ -74,6 +74,20 @@ def _suggest(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check(options: argparse.Namespace) -> int:
+    with _talk_aside():
+        from .check import check_config
+        from .look import LookError
+
+    try:
+        with _quiet(options.verbose):
+            outcome = check_config(options)
+    except (LookError, OSError, ValueError) as error:
+        return _fail(error, options.verbose)
+    print(outcome.text)
+    return int(not outcome.is_same)
+
+
 def _show(options: argparse.Namespace) -> int:
     several = len(options.reports) > 1
     try:
@@ -109,7 +123,7 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
-_RUN = dict(plan=_plan, suggest=_suggest, show=_show, demo=_demo)
+_RUN = dict(plan=_plan, suggest=_suggest, check=_check, show=_show, demo=_demo)
 
 
 def _fail(error: Exception, verbose: bool) -> int:

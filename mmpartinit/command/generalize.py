@@ -1,35 +1,13 @@
 """From modules to the pattern that names them and nothing else."""
 
 import re
-from typing import Dict, List, Sequence, Set, Tuple
+from typing import Dict, List, Sequence, Tuple
 
-import torch.nn as nn
-
-from ..model.tree import ModelTree, Node
+from ..model.tree import Node
 from ..rules.patterns import parse_pattern
 from ..rules.selection import Selector
 
 _NUMBER = re.compile(r'(\d+)')
-
-
-def outermost_new(tree: ModelTree, names: Set[str]) -> List[Node]:
-    """The largest parts of a model, in order, of which all tensors are among
-    the names of the new ones.
-
-    Lists of modules are left out in favour of what is in them.
-    """
-    found = []
-    for node in tree.nodes:
-        if (
-            node is not tree.first(node)
-            or not node.path
-            or type(node.value) in (nn.ModuleList, nn.ModuleDict)
-        ):
-            continue
-        rest = [entry for entry in node.tensors() if not entry.is_counter]
-        if rest and all(entry.path in names for entry in rest):
-            found.append(node)
-    return tree.outermost(found)
 
 
 def skeleton(path: str) -> str:
@@ -79,8 +57,8 @@ def _field(
     """A piece of a pattern: fixed text, or the numbers that stand there."""
     values = columns[place]
     if len(values) == 1:
-        # These letters mean something in a pattern.
-        return re.sub(r'[*?{}\[\]]', '?', values[0])
+        # These letters mean something in a pattern, or belong in none.
+        return re.sub(r'[*?{}\[\]\s]', '?', values[0])
     before, after = columns[place - 1][0], columns[place + 1][0]
     is_index = before.endswith('.') and after[:1] in ('.', '')
     if wide and (is_index or _are_all(selector, columns, place)):

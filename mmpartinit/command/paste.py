@@ -4,8 +4,10 @@ import textwrap
 from typing import Any, List
 
 from ..checks.uncovered import pretrained_parts
+from ..errors import some
+from .layered import Suggestion
 from .look import Look
-from .suggest import Suggester, Suggestion
+from .suggest import Suggester
 
 _WIDTH = 79
 
@@ -33,11 +35,15 @@ def suggest(seen: Look, weights: bool = True) -> str:
         )
     suggester = Suggester(seen)
     suggestions = suggester.suggest()
-    if not suggestions and not suggester.buffers:
-        return _comment(
-            'Nothing to suggest: no parameter is new beside loaded ones, or '
-            'rules cover all that are.'
+    if not any(suggestion.path for suggestion in suggestions):
+        nothing = (
+            'Nothing to suggest: no parameter is new beside loaded ones and '
+            'in need of a rule.'
         )
+        texts = [' '.join(said.comment) for said in suggestions]
+        if suggester.buffers:
+            texts.append(_buffers(suggester.buffers))
+        return '\n'.join(map(_comment, [nothing, *texts]))
     head = []
     if suggester.errors:
         head.append(
@@ -46,15 +52,15 @@ def suggest(seen: Look, weights: bool = True) -> str:
                 'shows; what they should cover may be in here too.'
             )
         )
-    if suggester.buffers:
+    if suggester.tried.why:
         head.append(
             _comment(
-                'Buffers that are new, and that no rule can write: '
-                + ', '.join(suggester.buffers)
+                'No start was tried on the network, which could not be run: '
+                f'{suggester.tried.why}.'
             )
         )
-        if not suggestions:
-            return head[-1]
+    if suggester.buffers:
+        head.append(_comment(_buffers(suggester.buffers)))
     if seen.hooks:
         head.append(
             _comment(
@@ -65,6 +71,12 @@ def suggest(seen: Look, weights: bool = True) -> str:
         rules = _list('modules = ', _rules(suggestions))
         return '\n'.join([*head, rules])
     return '\n'.join([*head, _whole(seen, suggestions)])
+
+
+def _buffers(names: List[str]) -> str:
+    return (
+        f'Buffers that are new, and that no rule can write: {some(names, 5)}.'
+    )
 
 
 def as_code(value: Any, room: int = _WIDTH, beside: int = 0) -> str:
@@ -150,20 +162,11 @@ def _rules(suggestions: List[Suggestion]) -> List[str]:
     lines = []
     for suggestion in suggestions:
         lines.append(_comment(' '.join(suggestion.comment), room))
-        lines.append(f'{as_code(suggestion.rule, room, 1)},')
-        if suggestion.last:
-            path = suggestion.last
-            rule = dict(
-                path=path[0] if len(path) == 1 else path,
-                init_cfg=dict(type='Constant', val=0.0),
-            )
-            text = (
-                'Uncomment this to start from what the pretrained network '
-                'computes: 0 suits a block whose output is added to features; '
-                'add bias=4.0 where they are multiplied with its sigmoid.'
-            )
-            code = f'{as_code(rule, room - 2, 1)},'
-            lines += [_comment(text, room), textwrap.indent(code, '# ')]
+        if suggestion.is_advice:
+            code = f'{as_code(suggestion.rule, room - 2, 1)},'
+            lines.append(textwrap.indent(code, '# '))
+        elif suggestion.path:
+            lines.append(f'{as_code(suggestion.rule, room, 1)},')
     return lines
 
 

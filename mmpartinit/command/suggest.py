@@ -1,53 +1,25 @@
-"""Rules for what no rule covers yet: new modules, by pattern and by layer."""
+"""Rules for what no rule covers yet, tried on the network."""
 
-from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
+import math
+from contextlib import suppress
+from typing import Any, Dict, List, Set, Tuple
 
 import torch.nn as nn
 
+from ..checks.uncovered import uncovered
 from ..errors import Collector, RuleError
-from ..functions import init_modules
-from ..initializers.layers import has_init_weights
-from ..model.tree import ModelTree, Node
+from ..model.blocks import outermost_new, own_starts
+from ..model.tree import Node
 from ..plan import InitPlan, make_plan
 from ..rules.rule import Rule, read_rules
-from ..rules.selection import Selector
-from .generalize import outermost_new, patterns_for, skeleton
+from ..trial.places import Place
+from .candidates import Candidate, advised, candidates, why_none
+from .families import Groups, families, title
+from .generalize import skeleton
+from .layered import RuleMaker, Suggestion
 from .look import Look, LookError
 from .planning import config_rules
-from .starts import (
-    InitCfg,
-    bare_parameters,
-    by_layers,
-    by_owner,
-    by_value,
-    has_own_code,
-    layers_of,
-)
-
-_OWN: InitCfg = dict(type='InitWeights')
-
-
-@dataclass
-class Suggestion:
-    """A rule to paste.
-
-    Attributes:
-        path (list[str]): Its patterns.
-        init_cfg (list[dict]): Its init_cfg.
-        comment (list[str]): What it is for.
-        last (list[str]): Patterns of the last layer, where it has several.
-    """
-
-    path: List[str]
-    init_cfg: List[InitCfg]
-    comment: List[str]
-    last: List[str] = field(default_factory=list)
-
-    @property
-    def rule(self) -> Dict[str, Any]:
-        """The rule as the hook takes it."""
-        return dict(path=_single(self.path), init_cfg=_single(self.init_cfg))
+from .trying import Values, percent, try_out, what_came
 
 
 class Suggester:
@@ -58,27 +30,39 @@ class Suggester:
     """
 
     def __init__(self, seen: Look) -> None:
-        self.seen = seen
+        self.seen, self.tree = seen, seen.whole.tree
         self.rules: List[Rule]
         self.rules, self.said = config_rules(seen, Collector())
         plan = self._plan(self.rules)
-        self.tree: ModelTree = seen.whole.tree
-        self.selector = Selector(self.tree)
-        self.names: Set[str] = _uncovered(plan)
         self.errors = plan.errors
+        self.names: Set[str] = _uncovered(plan)
+        kept = seen.origins.kept  # what is said to be loaded, too
+        self.own = own_starts(self.tree, seen.origins)
+        new = set(uncovered(self.tree, seen.origins, ()))
+        self.covered = {e.path for match in plan.matches for e in match.new}
+        if not plan.errors:
+            with suppress(RuleError):  # which `plan` shows
+                plan.apply()
+        self.values = Values(seen, kept)
+        self.maker = RuleMaker(self.tree, self.values)
+        self.blocks = outermost_new(self.tree, new)
+        self.tried = try_out(seen, self.blocks, kept)
+        self.left: Set[str] = set()  # new ones that are well as they are
         self.buffers: List[str] = []  # new ones, which no rule can write
 
     def suggest(self) -> List[Suggestion]:
-        """Rules that cover all new parameters that no rule covers.
+        """Rules that cover all new parameters that no rule covers, and words
+        on what is well without.
 
         Raises:
             LookError: If there are new parameters that no rule can cover.
         """
-        found: List[Suggestion] = []
-        for nodes in self._groups():
-            for suggestion in self._for_group(nodes):
-                if suggestion.rule not in [known.rule for known in found]:
+        found = self._started_by_code()
+        for family in self._families(self.names):
+            for suggestion in self._for_family(family):
+                if suggestion not in found:
                     found.append(suggestion)
+        self.values.restore()
         self._check(found)
         return found
 
@@ -86,154 +70,190 @@ class Suggester:
         seen = self.seen
         return make_plan(seen.whole, rules, seen.origins, self.said, False)
 
-    def _groups(self) -> List[List[Node]]:
-        """New modules and bare parameters, those that are alike together."""
-        groups: Dict[Tuple[Any, ...], List[Node]] = {}
-        for node in outermost_new(self.tree, self.names):
-            kinds: Tuple[Any, ...] = (type(node.value),)
-            if isinstance(node.value, nn.Module):
-                if not any(True for _ in node.value.parameters()):
-                    continue
-                kinds = tuple(
-                    (name, type(module))
-                    for name, module in node.value.named_modules()
-                )
-            groups.setdefault((skeleton(node.path), kinds), []).append(node)
-        return list(groups.values())
+    def _families(self, names: Set[str]) -> List[Groups]:
+        return families(outermost_new(self.tree, names), self.tried)
 
-    def _for_group(self, nodes: List[Node]) -> Iterator[Suggestion]:
-        value = nodes[0].value
-        path = self._patterns(nodes)
-        comment = [self._title(nodes)]
-        if not isinstance(value, nn.Module) or not list(value.children()):
-            # A layer of its own among loaded ones, or a part of one.
-            known = self._by_owner(nodes, path, comment)
-            if known is not None:
-                yield known
-                return
-        if not isinstance(value, nn.Module):
-            yield from self._bare(nodes, comment)
-            return
-        layers = [name for kind, name, _ in layers_of(value) if kind != 'norm']
-        last = []
-        if len(layers) > 1:
-            last = self._patterns(self._below(nodes, layers[-1]))
-        if self._starts_itself(nodes, path):
-            comment.append('Its own init_weights() says how it starts.')
-            yield Suggestion(path, [_OWN], comment, last)
-            return
-        items = by_layers(value)
-        if items:
-            yield Suggestion(path, items, comment, last)
-        for bare in bare_parameters(value):
-            below = self._below(nodes, bare.name)
-            yield from self._bare(below, [self._title(below)])
-
-    def _bare(
-        self, nodes: List[Node], comment: List[str]
-    ) -> Iterator[Suggestion]:
-        """Rules for bare parameters, one for each value that they have."""
-        groups: Dict[str, List[Node]] = {}
-        starts: Dict[str, InitCfg] = {}
-        for node in nodes:
-            start = by_value(node.value)
-            if start['type'] != 'Constant':
-                if node.path.rpartition('.')[2] == 'bias':
-                    start = dict(type='Constant', val=0.0)
-            starts[repr(start)] = start
-            groups.setdefault(repr(start), []).append(node)
-        for key, members in groups.items():
-            said = comment
-            if starts[key]['type'] == 'Constant':
-                said = [*comment, 'The value that it was built with.']
-            path = self._patterns(members)
-            yield Suggestion(path, [starts[key]], said)
-
-    def _starts_itself(self, nodes: List[Node], path: List[str]) -> bool:
-        if not all(has_init_weights(node.value) for node in nodes):
-            return False
-        weights = {
-            entry.path
-            for node in nodes
-            for entry in node.tensors()
-            if isinstance(entry.value, nn.Parameter) and entry.value.dim() > 1
+    def _started_by_code(self) -> List[Suggestion]:
+        """Words on the blocks that their own code starts."""
+        names = {
+            name
+            for block in self.blocks
+            for names in [{entry.path for entry in block.tensors()}]
+            if names & self.own.keys()
+            and not names & (self.names | self.covered)
+            for name in names
         }
-        written = self._written(path, [_OWN])
-        return bool(written) and weights <= written
+        found = []
+        for family in self._families(names):
+            comment = [title(nodes) for nodes in family]
+            comment.append('Kept as its own code starts it.')
+            found.append(Suggestion(comment))
+            places = self._judged(family)
+            if not places:
+                continue
+            outcome = self.tried.outcome(places)
+            if outcome.is_neutral:
+                comment.append(what_came(outcome))
+                continue
+            text = f'changes later parts by {percent(outcome.drift)}.'
+            comment[-1] = f'Kept as its own code starts it, which {text}'
+            base = self._base(family)
+            more, _ = self._best(base, family, places)
+            if more:
+                more[0].comment.insert(0, f'Its own start {text}')
+                found[-1:] = [*base, *more]
+        return found
 
-    def _by_owner(
-        self, nodes: List[Node], path: List[str], comment: List[str]
-    ) -> Optional[Suggestion]:
-        """How a module that was loaded in part has this layer start."""
-        index, value = self.tree.index, nodes[0].value
-        segments = nodes[0].path.split('.')
-        for depth in range(len(segments) - 1, -1, -1):
-            above = '.'.join(segments[:depth])
-            owner = index[above].value
-            if depth and has_own_code(owner):
-                owners = self._above(nodes, len(segments) - depth)
-                path_above = self._patterns(owners)
-                if self._names(nodes) & self._written(path_above, [_OWN]):
-                    said = (
-                        f'As init_weights() of {above} has it; what was '
-                        'loaded there stays as it is.'
-                    )
-                    return Suggestion(path_above, [_OWN], [*comment, said])
-            below = '.'.join(segments[depth:])
-            if isinstance(value, nn.Module):
-                start = by_owner(below, owner, value)
-            else:
-                layer = index['.'.join(segments[:-1])].value
-                start = by_owner(below, owner, layer)
-                (start or {}).pop('layer', None)
-            if start and self._written(path, [start]):
-                said = f'As the init_cfg of {above or "the model"} has it.'
-                return Suggestion(path, [start], [*comment, said])
-        return None
+    def _base(self, groups: Groups) -> List[Suggestion]:
+        """Rules that suit the layers of some parts."""
+        base = [rule for g in groups for rule in self.maker.rules_for(g)]
+        return [*base, *self._as_built(base, groups)]
 
-    def _patterns(self, nodes: List[Node]) -> List[str]:
-        return patterns_for(self.selector, nodes)
+    def _for_family(self, groups: Groups) -> List[Suggestion]:
+        """Rules for parts that stand together: the first start that is
+        neutral, or what suits their layers where there is none.
+        """
+        base, places = self._base(groups), self._judged(groups)
+        if not places:
+            return self._untried(base, groups)
+        self.values.restore()
+        best = self.tried.outcome(places)
+        if best.is_neutral:
+            return self._neutral(base, groups, places)
+        more, drift = self._best(base, groups, places)
+        if more:
+            return [*base, *more]
+        text = why_none(places[0], self.tree, min(best.drift, drift))
+        self.values.write([rule.rule for rule in base])
+        if self.tried.outcome(places).drift >= best.drift:
+            return [self._left_alone(groups, 'Best as built. ' + text)]
+        base[0].comment.append(text)
+        return base
 
-    def _names(self, nodes: List[Node]) -> Set[str]:
-        return {entry.path for node in nodes for entry in node.tensors()}
+    def _best(
+        self, base: List[Suggestion], groups: Groups, places: List[Place]
+    ) -> Tuple[List[Suggestion], float]:
+        """The first neutral start, as rules beside what suits the layers; or
+        none, and the smallest drift of those that were tried.
+        """
+        least = math.inf
+        for candidate in candidates(places[0], self.tree):
+            more = self._as_rules(candidate, places[0], groups)
+            rules = [rule.rule for rule in [*base, *more]]
+            if not more or self.values.write(rules) is None:
+                continue
+            outcome = self.tried.outcome(places)
+            if outcome.is_neutral:
+                more[0].comment += [candidate.title, what_came(outcome)]
+                return more, outcome.drift
+            least = min(least, outcome.drift)
+        return [], least
 
-    def _written(self, path: List[str], init_cfg: List[InitCfg]) -> Set[str]:
-        """Names of what a rule writes, tried out; none if it cannot."""
-        try:
-            report = init_modules(
-                self.seen.model,
-                [dict(path=path, init_cfg=init_cfg)],
-                loaded={*self.seen.origins.kept, *self.said},
-            )
-        except RuleError:
-            return set()
-        return {t.name for t in report.tensors if t.origin == 'rule'}
+    def _judged(self, groups: Groups) -> List[Place]:
+        """The places of some parts, if what is harmless there is known."""
+        nodes = [node for nodes in groups for node in nodes]
+        places = self.tried.places(nodes)
+        return places if all(place.use for place in places) else []
 
-    def _below(self, nodes: List[Node], name: str) -> List[Node]:
+    def _neutral(
+        self, base: List[Suggestion], groups: Groups, places: List[Place]
+    ) -> List[Suggestion]:
+        """Rules for parts that are neutral as they were built: what suits
+        their layers, where that is as good, or none.
+        """
+        came = self.tried.outcome(places)
+        if self.values.write([rule.rule for rule in base]) is not None:
+            written = self.tried.outcome(places)
+            if written.is_neutral:
+                base[0].comment.append(what_came(written))
+                return base
+        return [self._left_alone(groups, f'Best as built. {what_came(came)}')]
+
+    def _left_alone(self, groups: Groups, text: str) -> Suggestion:
+        """Words on parts that are better as they were built."""
+        nodes = [node for group in groups for node in group]
+        self.left |= {e.path for node in nodes for e in node.tensors()}
+        return Suggestion([*(title(group) for group in groups), text])
+
+    def _as_built(
+        self, rules: List[Suggestion], groups: Groups
+    ) -> List[Suggestion]:
+        """Rules for constants that a block's own code chose, and that other
+        rules would replace.
+        """
+        if not self.own or self.values.write([r.rule for r in rules]) is None:
+            return []
+        found: Dict[Any, List[Node]] = {}
+        for group in groups:
+            for node in group:
+                for entry in node.tensors():
+                    value = self.own.get(entry.path)
+                    if value is not None and (entry.value != value).any():
+                        name = entry.path[len(node.path) :]
+                        key = skeleton(node.path), name, value
+                        found.setdefault(key, []).append(
+                            self.tree.index[entry.path]
+                        )
         return [
-            self.tree.index[f'{node.path}.{name}' if name else node.path]
-            for node in nodes
+            Suggestion(
+                ['As its own code starts it.'],
+                self.maker.patterns(nodes),
+                [dict(type='Constant', val=value)],
+            )
+            for (_, _, value), nodes in found.items()
         ]
 
-    def _above(self, nodes: List[Node], steps: int) -> List[Node]:
-        paths = [node.path.rsplit('.', steps)[0] for node in nodes]
-        owners = [self.tree.first(self.tree.index[path]) for path in paths]
-        unique = {owner.number: owner for owner in owners}
-        return [unique[number] for number in sorted(unique)]
+    def _as_rules(
+        self, candidate: Candidate, place: Place, groups: Groups
+    ) -> List[Suggestion]:
+        """A start of one place as rules for all that are alike; none where it
+        is about what no rule is asked for.
+        """
+        found: Dict[str, Suggestion] = {}
+        for path, start in candidate.starts.items():
+            there = [
+                (group, path[len(node.path) + 1 :])
+                for group in groups
+                for node in group
+                if f'{path}.'.startswith(f'{node.path}.')
+            ]
+            if not there:
+                return []
+            group, name = there[0]
+            rule = found.setdefault(repr(start), Suggestion([], [], [start]))
+            rule.path += self.maker.patterns(self.maker.below(group, name))
+        return list(found.values())
 
-    def _title(self, nodes: List[Node]) -> str:
-        value = nodes[0].value
-        kind = (
-            type(value).__name__
-            if isinstance(value, nn.Module)
-            else f'Parameter of shape {tuple(value.shape)}'
+    def _untried(
+        self, base: List[Suggestion], groups: Groups
+    ) -> List[Suggestion]:
+        """Rules for parts of which it is not known what would be harmless, and
+        what suits some of these.
+        """
+        nodes = groups[-1]
+        place = next(iter(self.tried.places(nodes)), None)
+        if self.tried.trial is not None:
+            why = place.why if place else 'it is not called'
+            base[0].comment.append(
+                f'Tried: not known what would be harmless, since {why}.'
+            )
+        found = advised(nodes[0], place, self.tree)
+        if found is None:
+            return base
+        name, start = found
+        text = (
+            'Uncomment this to start at 0, which suits a block whose output '
+            'is added to features; where they are multiplied with its '
+            'sigmoid, add bias=4.0.'
         )
-        times = f', {len(nodes)} times' if len(nodes) > 1 else ''
-        return f'{kind}{times}.'
+        if 'bias' in start:
+            text = 'Uncomment this to start with an open gate.'
+        path = self.maker.patterns(self.maker.below(nodes, name))
+        return [*base, Suggestion([text], path, [start], True)]
 
     def _check(self, suggestions: List[Suggestion]) -> None:
         """See that the plan with these rules finds nothing uncovered."""
-        modules = [suggestion.rule for suggestion in suggestions]
+        modules = [s.rule for s in suggestions if s.path and not s.is_advice]
         wrong = Collector()
         rules = read_rules(modules, wrong, 1 + _last_index(self.rules))
         plan = self._plan([*self.rules, *rules])
@@ -245,7 +265,7 @@ class Suggester:
         }
         left = _uncovered(plan)
         self.buffers = sorted(left & buffers)
-        left -= buffers
+        left -= buffers | self.left
         if wrong.findings or left:
             messages = '; '.join(found.message for found in wrong.findings)
             raise LookError(
@@ -265,7 +285,3 @@ def _uncovered(plan: InitPlan) -> Set[str]:
 
 def _last_index(rules: List[Rule]) -> int:
     return max((rule.index for rule in rules), default=-1)
-
-
-def _single(values: List[Any]) -> Any:
-    return values[0] if len(values) == 1 else values

@@ -11,6 +11,7 @@ _EXAMPLES = """\
 from a config with new modules to a look at the outcome:
   mmpartinit suggest configs/my_config.py          a hook to paste into it
   mmpartinit plan configs/my_config.py             what the hook would do
+  mmpartinit check configs/my_config.py --base configs/pretrained.py
   python tools/train.py configs/my_config.py
   mmpartinit show work_dirs/my_config/*/init_report.json
 """
@@ -32,6 +33,16 @@ examples:
 
 exit status: 0; 2 if the model could not be built or loaded.
 """
+_CHECK = """\
+examples:
+  mmpartinit check configs/my_config.py --base configs/pretrained.py
+  mmpartinit check configs/my_config.py --base configs/pretrained.py \\
+      --figure drift.png --json drift.json
+  mmpartinit check configs/my_config.py --base configs/pretrained.py --data
+
+exit status: 0; 1 if the network departs from the pretrained one; 2 if that
+could not be found out.
+"""
 _SHOW = """\
 examples:
   mmpartinit show work_dirs/my_config/20250101_120000/init_report.json
@@ -51,7 +62,13 @@ def build_parser() -> argparse.ArgumentParser:
         '--version', action='version', version=f'mmpartinit {__version__}'
     )
     commands = parser.add_subparsers(dest='command')
-    for add in (_add_plan, _add_suggest, _add_show, _add_demo):
+    for add in (
+        _add_plan,
+        _add_suggest,
+        _add_check,
+        _add_show,
+        _add_demo,
+    ):
         add(commands)
     return parser
 
@@ -82,6 +99,52 @@ def _add_suggest(commands: Any) -> None:
         _SUGGEST,
     )
     _add_config(suggest)
+
+
+def _add_check(commands: Any) -> None:
+    check = _command(
+        commands,
+        'check',
+        'see whether the network still computes what it was pretrained to',
+        'Build the model of a config as training would start with it, run it '
+        'beside the pretrained network, and print how far each part that both '
+        'have is from what it gives there.',
+        _CHECK,
+    )
+    _add_config(check)
+    check.add_argument(
+        '--base',
+        metavar='BASE',
+        help='the config without the new modules; it loads the pretrained '
+        'weights by its own keys',
+    )
+    check.add_argument(
+        '--base-options',
+        nargs='+',
+        action=_CfgOptions,
+        metavar='KEY=VALUE',
+        help='as --cfg-options, of BASE',
+    )
+    check.add_argument(
+        '--data',
+        action='store_true',
+        help="run on a batch of CONFIG's train dataloader, not on random "
+        'images',
+    )
+    check.add_argument(
+        '--tolerance',
+        type=_percentage,
+        metavar='PERCENT',
+        help='how far any part may be (default: 0.1)',
+    )
+    check.add_argument(
+        '--json', metavar='FILE', help='write what was found of all parts'
+    )
+    check.add_argument(
+        '--figure',
+        metavar='FILE',
+        help='draw the drift along the network into a .png, .pdf or .svg file',
+    )
 
 
 def _add_show(commands: Any) -> None:
@@ -174,3 +237,10 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f'{text} is less than 1')
     return number
+
+
+def _percentage(text: str) -> float:
+    number = float(text)
+    if not number >= 0:
+        raise argparse.ArgumentTypeError(f'{text} is less than 0')
+    return number / 100

@@ -97,7 +97,7 @@ def test_the_plan_is_what_training_does(toy, work_dir):
         counts = [len(rule.matched), len(rule.wrote), len(rule.kept)]
         assert row.split()[-3:] == list(map(str, counts))
     assert 'warning [uncovered]' in done.stdout
-    assert 'backbone.gamma' in done.stdout
+    assert 'neck.adapter' in done.stdout
     assert plan.summary() in done.stdout
 
 

@@ -1,0 +1,183 @@
+"""Rules for new parts, by what their owners say and by their layers."""
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterator, List, Optional, Set
+
+import torch.nn as nn
+
+from ..initializers.layers import has_init_weights
+from ..model.tree import ModelTree, Node
+from ..rules.selection import Selector
+from .families import title
+from .generalize import patterns_for
+from .starts import (
+    InitCfg,
+    bare_parameters,
+    by_layers,
+    by_owner,
+    by_value,
+    has_own_code,
+)
+from .trying import Values
+
+_OWN: InitCfg = dict(type='InitWeights')
+
+
+@dataclass
+class Suggestion:
+    """A rule to paste.
+
+    Attributes:
+        comment (list[str]): What it is for.
+        path (list[str]): Its patterns; none where there is only a comment.
+        init_cfg (list[dict]): Its init_cfg.
+        is_advice (bool): Whether it is for some only, and to be printed as a
+            comment.
+    """
+
+    comment: List[str]
+    path: List[str] = field(default_factory=list)
+    init_cfg: List[InitCfg] = field(default_factory=list)
+    is_advice: bool = False
+
+    @property
+    def rule(self) -> Dict[str, Any]:
+        """The rule as the hook takes it."""
+        return dict(path=_single(self.path), init_cfg=_single(self.init_cfg))
+
+
+class RuleMaker:
+    """Makes rules for the new parts of a model.
+
+    Args:
+        tree (ModelTree): The model.
+        values (Values): What its new tensors were built with.
+    """
+
+    def __init__(self, tree: ModelTree, values: Values) -> None:
+        self.tree, self.values = tree, values
+        self.selector = Selector(tree)
+        self._known: Dict[str, Set[str]] = {}
+
+    def rules_for(self, nodes: List[Node]) -> Iterator[Suggestion]:
+        """Rules for new parts that are alike."""
+        value = nodes[0].value
+        if not isinstance(value, nn.Module) or not list(value.children()):
+            # A layer of its own among loaded ones, or a part of one.
+            known = self._by_owner(nodes)
+            if known is not None:
+                yield known
+                written = self._written(known.path, known.init_cfg)
+                nodes = [n for n in nodes if not self._names([n]) & written]
+                if not nodes:
+                    return
+        path, comment = self.patterns(nodes), [title(nodes)]
+        if not isinstance(value, nn.Module):
+            yield from self._bare(nodes, comment)
+            return
+        if self._starts_itself(nodes, path):
+            comment.append('Its own init_weights() says how it starts.')
+            yield Suggestion(comment, path, [_OWN])
+            return
+        items = by_layers(value)
+        if items:
+            yield Suggestion(comment, path, items)
+        for bare in bare_parameters(value):
+            below = self.below(nodes, bare.name)
+            yield from self._bare(below, [title(below)])
+
+    def _bare(
+        self, nodes: List[Node], comment: List[str]
+    ) -> Iterator[Suggestion]:
+        """Rules for bare parameters, one for each value that they have."""
+        self.values.restore()
+        groups: Dict[str, List[Node]] = {}
+        starts: Dict[str, InitCfg] = {}
+        for node in nodes:
+            start = by_value(node.value)
+            if start['type'] != 'Constant':
+                if node.path.rpartition('.')[2] == 'bias':
+                    start = dict(type='Constant', val=0.0)
+            starts[repr(start)] = start
+            groups.setdefault(repr(start), []).append(node)
+        for key, members in groups.items():
+            said = comment
+            if starts[key]['type'] == 'Constant':
+                said = [*comment, 'The value that it was built with.']
+            path = self.patterns(members)
+            yield Suggestion(said, path, [starts[key]])
+
+    def _starts_itself(self, nodes: List[Node], path: List[str]) -> bool:
+        if not all(has_init_weights(node.value) for node in nodes):
+            return False
+        weights = {
+            entry.path
+            for node in nodes
+            for entry in node.tensors()
+            if isinstance(entry.value, nn.Parameter) and entry.value.dim() > 1
+        }
+        written = self._written(path, [_OWN])
+        return bool(written) and weights <= written
+
+    def _by_owner(self, nodes: List[Node]) -> Optional[Suggestion]:
+        """How a module that was loaded in part has these layers start, or some
+        of them.
+        """
+        path, comment = self.patterns(nodes), [title(nodes)]
+        index, value = self.tree.index, nodes[0].value
+        segments = nodes[0].path.split('.')
+        for depth in range(len(segments) - 1, -1, -1):
+            above = '.'.join(segments[:depth])
+            owner = index[above].value
+            if depth and has_own_code(owner):
+                owners = self._above(nodes, len(segments) - depth)
+                path_above = self.patterns(owners)
+                if self._names(nodes) & self._written(path_above, [_OWN]):
+                    said = (
+                        f'As init_weights() of {above} has it; what was '
+                        'loaded there stays as it is.'
+                    )
+                    return Suggestion([*comment, said], path_above, [_OWN])
+            below = '.'.join(segments[depth:])
+            if isinstance(value, nn.Module):
+                start = by_owner(below, owner, value)
+            else:
+                layer = index['.'.join(segments[:-1])].value
+                start = by_owner(below, owner, layer)
+                (start or {}).pop('layer', None)
+            if start and self._written(path, [start]):
+                said = f'As the init_cfg of {above or "the model"} has it.'
+                return Suggestion([*comment, said], path, [start])
+        return None
+
+    def patterns(self, nodes: List[Node]) -> List[str]:
+        """Patterns that name some parts and nothing else."""
+        return patterns_for(self.selector, nodes)
+
+    def _names(self, nodes: List[Node]) -> Set[str]:
+        return {entry.path for node in nodes for entry in node.tensors()}
+
+    def _written(self, path: List[str], init_cfg: List[InitCfg]) -> Set[str]:
+        """Names of what a rule writes, tried out; none if it cannot."""
+        rule = dict(path=path, init_cfg=init_cfg)
+        key = repr(rule)
+        if key not in self._known:
+            self._known[key] = self.values.write([rule]) or set()
+        return self._known[key]
+
+    def below(self, nodes: List[Node], name: str) -> List[Node]:
+        """What is called so in each of some parts."""
+        return [
+            self.tree.index[f'{node.path}.{name}' if name else node.path]
+            for node in nodes
+        ]
+
+    def _above(self, nodes: List[Node], steps: int) -> List[Node]:
+        paths = [node.path.rsplit('.', steps)[0] for node in nodes]
+        owners = [self.tree.first(self.tree.index[path]) for path in paths]
+        unique = {owner.number: owner for owner in owners}
+        return [unique[number] for number in sorted(unique)]
+
+
+def _single(values: List[Any]) -> Any:
+    return values[0] if len(values) == 1 else values

@@ -1,0 +1,133 @@
+"""Starts of new blocks, tried on the network before they are suggested."""
+
+from dataclasses import dataclass
+from typing import Any, Collection, Dict, Iterable, List, Optional, Sequence
+
+from ..errors import RuleError, told
+from ..functions import init_modules
+from ..model.tree import Node
+from ..trial.learning import learn
+from ..trial.network import Network, NotRun
+from ..trial.places import Place
+from ..trial.trial import Outcome, Trial
+from .look import Look
+
+Rules = Sequence[Dict[str, Any]]
+
+
+class Values:
+    """What the new tensors of a model were built with.
+
+    Args:
+        seen (Look): The model.
+        kept (Collection[str]): Names of what is not new.
+    """
+
+    def __init__(self, seen: Look, kept: Collection[str]) -> None:
+        self.seen, self.kept = seen, set(kept)
+        self._built = [
+            (entry.value, entry.value.detach().clone())
+            for entry in seen.whole.tree.entries
+            if entry.path not in self.kept
+        ]
+
+    def write(self, rules: Rules) -> Any:
+        """Write what rules give to the model as it was built.
+
+        Returns:
+            set[str] | None: Names of what was written; None if the rules
+            cannot be carried out.
+        """
+        self.restore()
+        try:
+            report = init_modules(self.seen.model, rules, loaded=self.kept)
+        except RuleError:
+            self.restore()
+            return None
+        return {t.name for t in report.tensors if t.origin == 'rule'}
+
+    def restore(self) -> None:
+        """Have the model as it was built."""
+        for tensor, value in self._built:
+            tensor.data.copy_(value)
+
+
+@dataclass
+class Tried:
+    """The trial of a model's new blocks.
+
+    Attributes:
+        trial (Trial, optional): The trial, where the network could be run.
+        why (str): Why it could not.
+    """
+
+    trial: Optional[Trial] = None
+    why: str = ''
+
+    def parts(self, nodes: Sequence[Node]) -> List[Node]:
+        """Parts of the model, or what is in them where they are not called."""
+        if self.trial is None:
+            return list(nodes)
+        return list(self.trial.those_called(nodes))
+
+    def places(self, nodes: Iterable[Node]) -> List[Place]:
+        """The places at which some parts, or what is in them, stand."""
+        if self.trial is None:
+            return []
+        numbers = {node.number for node in nodes}
+        return [
+            place
+            for place in self.trial.places
+            if any(
+                part.number <= number < part.end
+                for part in place.nodes
+                for number in numbers
+            )
+        ]
+
+    def outcome(self, places: Sequence[Place]) -> Outcome:
+        """What comes of the values that the places hold."""
+        assert self.trial is not None
+        outcome = self.trial.measure(places)
+        if outcome.is_harmless:
+            learn(self.trial, places, outcome)
+        return outcome
+
+
+def try_out(
+    seen: Look,
+    nodes: Sequence[Node],
+    kept: Collection[str],
+    network: Optional[Network] = None,
+) -> Tried:
+    """Get ready to try starts of a model's new parts, on a network that can be
+    run or on made-up input.
+    """
+    try:
+        network = network or Network(seen.model, seen.cfg)
+        return Tried(Trial(network, seen.whole.tree, nodes, set(kept)))
+    except NotRun as error:
+        return Tried(why=str(error))
+    except Exception as error:  # anybody's code, called in ways of our own
+        return Tried(why=told(error))
+
+
+def what_came(outcome: Outcome) -> str:
+    """A harmless outcome, in words."""
+    count = len(outcome.learning)
+    learning = f'all {count} parameters learn'
+    if count == 1:
+        learning = 'its parameter learns'
+    if not count:
+        learning = 'none of its parameters gets a gradient'
+    return (
+        f'Tried: later parts change by {percent(outcome.drift)}, and '
+        f'{learning}.'
+    )
+
+
+def percent(share: float) -> str:
+    """A share in per cent, with two digits that say something."""
+    if share < 5e-6:
+        return '0 %'
+    return f'{100 * share:.2g} %' if share < 0.1 else f'{100 * share:.0f} %'
