@@ -13,8 +13,8 @@ CORE := not needs_mmdet and not needs_deepspeed \
 	and not needs_mmpretrain and not needs_mmseg
 ONEDL := .venv-onedl
 
-.PHONY: demo demo-mmdet test test-onedl compat fuzz sweep bench docs lint \
-	setup clean
+.PHONY: demo demo-mmdet test test-onedl compat fuzz sweep bench blocks docs \
+	lint setup clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/mmpartinit demo
@@ -49,6 +49,11 @@ bench: $(VENV)/.bench-ready
 	$(BIN)/python tests/benchmarks $(BENCH)
 	OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run \
 		--nproc-per-node 2 tests/benchmarks/synchronise.py
+
+# What suggested starts of many blocks do to a pretrained network. Fails where
+# one does harm; BLOCKS=--save keeps the numbers for the docs.
+blocks: $(VENV)/.test-ready
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/benchmarks blocks $(BLOCKS)
 
 # The pages in each language, in docs/_build. What looks wrong is an error.
 DOCS := $(BIN)/sphinx-build -q -E -W --keep-going -n -c docs

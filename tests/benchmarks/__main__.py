@@ -2,6 +2,7 @@
 
     make bench            # three runs, compared with the saved table
     make bench BENCH=--save  # ... which they then replace, and its figure
+    .venv/bin/python tests/benchmarks blocks  # another table: `blocks/`
 
 Each row is measured in a process of its own, on one thread. A ratio is the
 median of many turns; of the runs, the table has the middle one and the spread.
@@ -36,6 +37,10 @@ GROUPS = (
 
 def main() -> None:
     """Run what is asked for, and show it."""
+    if sys.argv[1:2] == ['blocks']:
+        from blocks.program import main as of_blocks
+
+        sys.exit(of_blocks(sys.argv[2:]))
     parser = argparse.ArgumentParser(prog='tests/benchmarks')
     parser.add_argument('groups', nargs='*', default=GROUPS)
     parser.add_argument('--runs', type=int, default=3)

@@ -1,0 +1,114 @@
+"""The table of blocks: as text, as Markdown, as a figure."""
+
+from pathlib import Path
+from typing import Any, Dict, List
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .criteria import count, problems
+from .measure import Row
+
+# Okabe and Ito's, which the colour-blind can tell from each other.
+BLUE, ORANGE, BLACK = '#0072B2', '#D55E00', '#000000'
+HEADINGS = (
+    'block',
+    'place',
+    'without',
+    'suggested',
+    'without, 60',
+    'suggested, 60',
+    'moves',
+    'suggest says',
+)
+
+
+def show(table: Dict[str, Any]) -> None:
+    """Print the table, and what does not hold."""
+    start, trained = table['pretrained']
+    text = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title='Accuracy (%) at iteration 0, mean of three seeds, and after 60 '
+        f'iterations; without a block: {start:.1f} and {trained:.1f}',
+    )
+    for number, heading in enumerate(HEADINGS):
+        text.add_column(heading, justify='right' if 2 <= number < 7 else None)
+    text.add_column('does not hold')
+    for row in table['rows']:
+        text.add_row(*_cells(row), '; '.join(problems(row, start)))
+    console = Console(width=190, highlight=False)
+    console.print(text)
+    for problem, number in count(table['rows'], start).items():
+        console.print(f'{number:4} of {len(table["rows"])}: {problem}')
+
+
+def _cells(row: Row) -> List[str]:
+    moving = row.movable - len(row.stuck)
+    return [
+        row.block,
+        row.place,
+        *(f'{mean:.1f}' for mean in row.means),
+        f'{row.before_trained:.1f}',
+        f'{row.pasted_trained:.1f}',
+        f'{moving} of {row.movable}',
+        row.outcome,
+    ]
+
+
+def markdown(table: Dict[str, Any]) -> str:
+    """The table as the docs have it."""
+    lines = [f'| {" | ".join(HEADINGS)} |', '| --- ' * len(HEADINGS) + '|']
+    for row in table['rows']:
+        lines.append(f'| {" | ".join(_cells(row))} |')
+    return '\n'.join(lines)
+
+
+def draw(table: Dict[str, Any], path: Path) -> None:
+    """Draw accuracy at iteration 0: without the hook, and as suggested.
+
+    Args:
+        table (dict): The table.
+        path (Path): File to write; its ending says the format.
+    """
+    from matplotlib.figure import Figure
+
+    blocks: Dict[str, List[Row]] = {}
+    for row in table['rows']:
+        blocks.setdefault(row.block, []).append(row)
+    figure = Figure(figsize=(7.2, 0.15 * len(blocks) + 1.0))
+    figure.set_layout_engine('constrained')
+    panels = figure.subplots(1, 2, sharey=True)
+    for panel, axes in enumerate(panels):
+        for line, rows in enumerate(blocks.values()):
+            if panel < len(rows):
+                _dumbbell(axes, line, rows[panel])
+        axes.axvline(table['pretrained'][0], color=BLACK, lw=0.8, zorder=0)
+        axes.set_xlim(0, 103)
+        axes.set_title(f'{("first", "second")[panel]} place', fontsize=8)
+        axes.tick_params(axis='x', labelsize=8)
+        axes.tick_params(axis='y', length=0, labelsize=6.5)
+        axes.grid(axis='x', alpha=0.25)
+        axes.spines[['top', 'right', 'left']].set_visible(False)
+    panels[0].set_yticks(range(len(blocks)), list(blocks))
+    panels[0].set_ylim(len(blocks) - 0.5, -0.5)
+    figure.supxlabel('accuracy at iteration 0 (%)', fontsize=8)
+    axes.scatter([], [], 22, ORANGE, label='without the hook')
+    axes.scatter([], [], 14, BLUE, label='as suggested')
+    axes.plot([], [], color=BLACK, lw=0.8, label='pretrained')
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc='outside upper right',
+        ncols=3,
+        frameon=False,
+        fontsize=8,
+    )
+    figure.savefig(path, dpi=150)
+
+
+def _dumbbell(axes: Any, line: int, row: Row) -> None:
+    before, pasted = row.means
+    axes.plot([before, pasted], [line] * 2, color='0.75', lw=1.2, zorder=1)
+    axes.scatter(before, line, 20, ORANGE, zorder=2)
+    axes.scatter(pasted, line, 12, BLUE, zorder=3)
