@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn as nn
 from mmengine.model import BaseModule
-from mmengine.registry import HOOKS, WEIGHT_INITIALIZERS
+from mmengine.registry import HOOKS, MODELS, WEIGHT_INITIALIZERS
 from pages import ALL, ROOT, codes
 from rich.console import Console
 from toy import ToyModel, build_runner, same, snapshot, start_of
@@ -40,6 +40,13 @@ def timeless(text):
     return re.sub(r'(second start) \(\d+\.\d s\)', r'\1 (0.0 s)', text)
 
 
+def unmeasured(text):
+    """A text without shares in per cent, which depend on the weights."""
+    text = ' '.join(text.replace('#', ' ').split())
+    text = re.sub(r'[<\d.]+ %', '# %', re.sub('─+', '─', text))
+    return re.sub(r'and \S+ the furthest', 'and # the furthest', text)
+
+
 def as_logged(text):
     """What the log has of what the command prints: no line for each
     checkpoint.
@@ -65,7 +72,8 @@ PYTHON = dict(
     faq=1,
     functions=11,
     migrate=6,
-    quickstart=2,
+    **{'own-block': 4},
+    quickstart=3,
     recipes=11,
     report=1,
     why=3,
@@ -79,19 +87,21 @@ def test_a_new_block_needs_a_test(page):
 
 @pytest.mark.needs_mmdet
 @pages('README')
-def test_the_config_of_the_readme_fits_a_resnet_with_context_blocks(page):
+def test_the_config_of_the_readme_fits_a_resnet_with_se_blocks(page):
     from mmdet.models import ResNet
+
+    from configs.blocks import SE
 
     block = next(b for b in page.blocks('python') if 'custom_hooks' in b)
     plugin = dict(
-        cfg=dict(type='ContextBlock', ratio=1 / 16),
-        stages=(False, True, True, True),
+        cfg=dict(type=SE, ratio=16),
+        stages=(True, True, True, True),
         position='after_conv3',
     )
     model = BaseModule()
     model.backbone = ResNet(50, plugins=[plugin])
     plan = plan_init(model, rules_of(run(block)))
-    assert [match.rule.index for match in plan.matches] == [0] * 13 + [1] * 13
+    assert [match.rule.index for match in plan.matches] == [0] * 16 + [1] * 16
 
 
 @pages('README')
@@ -204,11 +214,9 @@ def test_an_initializer_of_your_own(page):
 @pages('command')
 def test_the_path_of_the_commands_page(page, tmp_path):
     """Config, suggest, paste, plan, train, figure: each output as shown."""
-    kinds = ['python', 'text', 'python', 'diff', 'text', 'python']
+    kinds = ['python', 'text', 'python', 'text', 'python', 'text', 'text']
     assert [kind for kind, _ in page.fences] == kinds
-    config, before, hook, change, after, train = (
-        text for _, text in page.fences
-    )
+    config, before, hook, after, train, *_ = (text for _, text in page.fences)
 
     def output(*words):
         done = as_process.run(*words, cwd=tmp_path)
@@ -224,18 +232,8 @@ def test_the_path_of_the_commands_page(page, tmp_path):
 
     (tmp_path / 'my_se.py').write_text(config)
     assert output('plan', 'my_se.py') == timeless(before)
-    assert output('suggest', 'my_se.py') == hook
-    for line in change.splitlines():
-        assert line[:1] in '+-'
-    old, new = (
-        re.sub(rf'(?m)^\{sign}', '', change_of)
-        for sign, change_of in (
-            ('-', re.sub(r'(?m)^\+.*\n', '', change)),
-            ('+', re.sub(r'(?m)^-.*\n', '', change)),
-        )
-    )
-    assert hook.count(old) == 1
-    pasted = config + hook.replace(old, new)
+    assert unmeasured(output('suggest', 'my_se.py')) == unmeasured(hook)
+    pasted = config + hook
     (tmp_path / 'my_se.py').write_text(pasted)
     assert output('plan', 'my_se.py') == timeless(after)
 
@@ -254,6 +252,25 @@ def test_the_path_of_the_commands_page(page, tmp_path):
     figures = {p.name for p in folder.rglob('*.png')}
     assert figures == {'init_report.png', 'init_report_0.png'}
     assert output('show', folder / 'init_report.json') == timeless(after)
+
+
+@pages('command')
+def test_the_check_of_the_commands_page(page, tmp_path, command):
+    """But for the numbers, which are those of weights that were trained."""
+    (tmp_path / 'mmpartinit').symlink_to(ROOT / 'mmpartinit')
+    weights = tmp_path / 'work_dirs/digits/pretrain_seed0/weights.pth'
+    weights.parent.mkdir(parents=True)
+    torch.manual_seed(0)
+    model = DigitsClassifier(dict(type='SmallResNet'))
+    torch.save(dict(state_dict=model.state_dict()), weights)
+    prose = ' '.join(page.prose.split())
+    said = [c.split()[1:] for c in codes(prose) if '_se_hook.py' in c]
+    said = [words for words in said if words[0] == 'check']
+    assert ['--base' in words for words in said] == [False, True]
+    for words, shown in zip(said, page.blocks('text')[-2:]):
+        done = command(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert unmeasured(shown) == unmeasured(done.stdout)
 
 
 @pages('functions', 'report')
@@ -348,15 +365,20 @@ def test_rules_instead_of_init_weights(page):
 
 @pytest.mark.needs_mmdet
 @pages('quickstart')
-def test_the_path_of_the_quick_start(page, tmp_path, monkeypatch, capsys):
+def test_the_path_of_the_quick_start(
+    page, tmp_path, monkeypatch, capsys, my_blocks
+):
     """With a stand-in for the checkpoint that cannot be downloaded here."""
     from mmdet.models import ResNet
 
     monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
     torch.save(ResNet(50).state_dict(), 'r50.pth')
     checkpoint = 'model.backbone.init_cfg.checkpoint=r50.pth'
-    config, hook = page.blocks('python')
-    _, before, after, error = page.blocks('text')
+    blocks, config, hook = page.blocks('python')
+    _, before, after, checked, error = page.blocks('text')
+
+    my_blocks.write_text(blocks)
 
     def output(*words, status=0):
         assert main([*words, '--cfg-options', checkpoint]) == status
@@ -364,23 +386,58 @@ def test_the_path_of_the_quick_start(page, tmp_path, monkeypatch, capsys):
 
     Path('my_config.py').write_text(config)
     assert output('plan', 'my_config.py') == timeless(before)
-    assert output('suggest', 'my_config.py') == hook
-    config += uncommented(hook)
+    assert unmeasured(output('suggest', 'my_config.py')) == unmeasured(hook)
+    config += hook
     Path('my_config.py').write_text(config)
     assert output('plan', 'my_config.py') == timeless(after)
+    assert unmeasured(output('check', 'my_config.py')) == unmeasured(checked)
 
-    wrong = config.replace(".*.context_block'", ".context_block'")
+    wrong = config.replace(".*.se_block'", ".se_block'")
     assert wrong != config
     Path('my_config.py').write_text(wrong)
     shown = output('plan', 'my_config.py', status=1)
     assert ' '.join(error.split()) in ' '.join(shown.split())
 
 
-def uncommented(hook):
-    """The hook, with the rule that it has in a comment."""
-    start = hook.index('            # dict(')
-    rule = re.sub(r'(?m)^( *)# ', r'\1', hook[start:])
-    return hook[:start] + rule
+@pages('own-block')
+def test_a_block_of_your_own(page, tmp_path, command, my_blocks):
+    """Class, config, suggest, paste, check, train: each output as shown."""
+    (tmp_path / 'mmpartinit').symlink_to(ROOT / 'mmpartinit')
+    weights = tmp_path / 'work_dirs/digits/pretrain_seed0/weights.pth'
+    weights.parent.mkdir(parents=True)
+    torch.manual_seed(0)
+    model = DigitsClassifier(dict(type='SmallResNet'))
+    torch.save(dict(state_dict=model.state_dict()), weights)
+    blocks, config, hook, train = page.blocks('python')
+    checked, beside = page.blocks('text')
+    my_blocks.write_text(blocks)
+    (tmp_path / 'my_net.py').write_text(config)
+
+    words = ['check', 'my_net.py']
+    assert command(*words, cwd=tmp_path).returncode == 1
+    done = command('suggest', 'my_net.py', cwd=tmp_path)
+    assert unmeasured(done.stdout) == unmeasured(hook)
+    (tmp_path / 'my_net.py').write_text(config + hook)
+    done = command(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert unmeasured(done.stdout) == unmeasured(checked)
+    base = 'mmpartinit/demo/configs/finetune.py'
+    done = command(*words, '--base', base, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert unmeasured(done.stdout) == unmeasured(beside)
+    run(train)
+    assert list((tmp_path / 'work_dirs/my_net').rglob('init_report.json'))
+
+
+@pytest.fixture
+def my_blocks(tmp_path, monkeypatch):
+    """A module that can be imported, and is forgotten afterwards."""
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / 'my_blocks.py'
+    sys.modules.pop('my_blocks', None)
+    for registry in (MODELS, *MODELS.children.values()):
+        for name in ('SEBlock', 'MyResNet'):
+            registry.module_dict.pop(name, None)
 
 
 @pages('quickstart')
