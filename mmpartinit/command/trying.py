@@ -1,5 +1,6 @@
 """Starts of new blocks, tried on the network before they are suggested."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Collection, Dict, Iterable, List, Optional, Sequence
 
@@ -88,9 +89,12 @@ class Tried:
     def outcome(self, places: Sequence[Place]) -> Outcome:
         """What comes of the values that the places hold."""
         assert self.trial is not None
-        outcome = self.trial.measure(places)
-        if outcome.is_harmless:
-            learn(self.trial, places, outcome)
+        try:
+            outcome = self.trial.measure(places)
+            if outcome.is_harmless:
+                learn(self.trial, places, outcome)
+        except Exception:  # anybody's code, with values that it cannot have
+            return Outcome(math.inf, 0.0)
         return outcome
 
 
@@ -130,4 +134,6 @@ def percent(share: float) -> str:
     """A share in per cent, with two digits that say something."""
     if share < 5e-6:
         return '0 %'
+    if math.isinf(share):
+        return 'more than can be said'
     return f'{100 * share:.2g} %' if share < 0.1 else f'{100 * share:.0f} %'

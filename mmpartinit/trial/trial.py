@@ -1,5 +1,6 @@
 """A start, tried: what the network computes with it, and whether it learns."""
 
+import math
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, Sequence, Set, Tuple
@@ -215,10 +216,14 @@ class Trial:
 
 
 def relative(got: Tensor, clean: Tensor) -> float:
-    """How far one is from the other, by the norm of that."""
+    """How far one is from the other, by the norm of that; without end where
+    something is not finite.
+    """
     got, clean = got.detach().double(), clean.double()
     norm = clean.norm().item()
     drift = (got - clean).norm().item()
+    if not math.isfinite(drift):
+        return math.inf
     return drift / norm if norm else float(drift > 0)
 
 

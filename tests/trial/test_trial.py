@@ -305,6 +305,12 @@ def test_an_open_gate_has_to_learn(bound, bias, learns):
     )
 
 
+def test_what_is_not_finite_is_not_harmless():
+    trial = trial_of(residual, lambda: dict(new=Branch()))
+    write(trial, '1', weight=0.0, bias=float('nan'))
+    assert not trial.measure(trial.places).is_harmless
+
+
 def test_swish_is_no_gate():
     trial = trial_of(
         lambda s, x, y: s.new(x + y),
