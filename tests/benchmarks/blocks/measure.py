@@ -150,7 +150,7 @@ def outcome_of(text: str) -> str:
     if 'tried: not known' in said:
         return 'not known'
     # What the block's own code chose is kept, whatever the trial says of it.
-    changes = re.findall(r'later parts change by ([\d.]+) %', said)
+    changes = re.findall(r'later parts(?: change)? by ([\d.]+) %', said)
     if 'kept as its own' in said:
         harmless = changes and all(float(n) <= HARMLESS for n in changes)
         return 'found' if harmless else 'kept'

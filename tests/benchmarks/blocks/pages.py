@@ -146,8 +146,8 @@ def filled(text: str, table: Dict[str, Any], language: str) -> str:
         body = [heads, ('---',) * len(heads), *lines(table, language)]
         rows = '\n'.join(f'| {" | ".join(row)} |' for row in body)
         text, found = re.subn(
-            rf'(?s)(<!-- blocks: {name} -->\n).*?(\n<!-- end -->)',
-            lambda match, rows=rows: f'{match[1]}\n{rows}\n{match[2]}',
+            rf'(?s)(<!-- blocks: {name} -->\n).*?(<!-- end -->)',
+            lambda match, rows=rows: f'{match[1]}\n{rows}\n\n{match[2]}',
             text,
         )
         if found != 1:
