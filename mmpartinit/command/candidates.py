@@ -100,8 +100,8 @@ def why_none(place: Place, tree: ModelTree, drift: float) -> str:
     the best of them changes later parts.
     """
     text = (
-        'Tried: none of the starts leaves later parts as they were; the best '
-        f'changes them by {percent(drift)}.'
+        'Left as built. Tried: none of the starts leaves later parts as they '
+        f'were; the best changes them by {percent(drift)}.'
     )
     closed = shut(place, tree)
     if closed:

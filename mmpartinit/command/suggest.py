@@ -124,11 +124,7 @@ class Suggester:
         if more:
             return [*base, *more]
         text = why_none(places[0], self.tree, min(best.drift, drift))
-        self.values.write([rule.rule for rule in base])
-        if self.tried.outcome(places).drift >= best.drift:
-            return [self._left_alone(groups, 'Best as built. ' + text)]
-        base[0].comment.append(text)
-        return base
+        return [self._left_alone(groups, text)]
 
     def _best(
         self, base: List[Suggestion], groups: Groups, places: List[Place]

@@ -2,7 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Collection, Dict, Iterable, List, Optional, Sequence
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    Iterable,
+    List,
+    Optional,
+    Sequence,
+    Set,
+)
 
 from ..errors import RuleError, told
 from ..functions import init_modules
@@ -109,11 +118,25 @@ def try_out(
     """
     try:
         network = network or Network(seen.model, seen.cfg)
-        return Tried(Trial(network, seen.whole.tree, nodes, set(kept)))
+        tree, gone = seen.whole.tree, _gone(seen)
+        return Tried(Trial(network, tree, nodes, set(kept), gone))
     except NotRun as error:
         return Tried(why=str(error))
     except Exception as error:  # anybody's code, called in ways of our own
         return Tried(why=told(error))
+
+
+def _gone(seen: Look) -> Set[str]:
+    """Names of what checkpoints have and the model has in another shape, or
+    not at all; where it would be in the model.
+    """
+    found: Set[str] = set()
+    for checkpoint in seen.origins.checkpoints:
+        if checkpoint.used:
+            start = f'{checkpoint.path}.' if checkpoint.path else ''
+            found.update(f'{start}{name}' for name in checkpoint.unused)
+            found.update(name for name, _, _ in checkpoint.shapes)
+    return found
 
 
 def what_came(outcome: Outcome) -> str:

@@ -5,6 +5,7 @@ from typing import List, Optional, Sequence, Set, Tuple, Type
 
 import torch.nn as nn
 
+from ..errors import some
 from ..model.tree import ModelTree, Node
 from .calls import Call, Mark
 from .flow import Flow
@@ -64,6 +65,8 @@ class Finder:
         nodes (Sequence[Node]): Its new parts, none under another, and layers
             that something was added to.
         kept (Set[str]): Names of what is not new.
+        gone (Set[str]): Names of what was pretrained and has no place in the
+            model.
         calls (Sequence[Call]): Calls of those that are modules.
         graph (Graph): What the run computed.
     """
@@ -73,10 +76,12 @@ class Finder:
         tree: ModelTree,
         nodes: Sequence[Node],
         kept: Set[str],
+        gone: Set[str],
         calls: Sequence[Call],
         graph: Graph,
     ) -> None:
-        self.nodes, self.kept, self.graph = nodes, kept, graph
+        self.nodes, self.kept, self.gone = nodes, kept, gone
+        self.graph = graph
         numbers = {id(node.value): i for i, node in enumerate(nodes)}
         self.calls: List[List[Call]] = [[] for _ in nodes]
         for call in calls:
@@ -199,7 +204,12 @@ class Finder:
         given = {c.outs[0].shape for i in ends for c in self.calls[i]}
         sources = [unmoved(mark.source) for mark in taken]
         starts = [c for i in parts for c in self.calls[i] if c.ins]
-        if not taken:
+        replaced = [name for name in self.gone if _may_replace(place, name)]
+        if replaced:
+            place.why = (
+                f'it may replace something pretrained ({some(replaced, 2)})'
+            )
+        elif not taken:
             place.why = 'no features are added to it or multiplied with it'
         elif {mark.shape for mark in taken} != given:
             place.why = 'what it gives has another shape than what it takes'
@@ -227,6 +237,18 @@ class Finder:
 
 def _is_in(place: Place, path: str) -> bool:
     return any(f'{path}.'.startswith(f'{n.path}.') for n in place.nodes)
+
+
+def _may_replace(place: Place, name: str) -> bool:
+    """Whether a tensor that has no place in a model was of a module where a
+    new part stands, or beside it.
+    """
+    beside = name.rpartition('.')[0].rpartition('.')[0]
+    return any(
+        node.path.rpartition('.')[0] == beside
+        or name.startswith(f'{node.path}.')
+        for node in place.nodes
+    )
 
 
 def _is_zero(op: Op) -> bool:

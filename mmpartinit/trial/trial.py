@@ -65,6 +65,8 @@ class Trial:
         tree (ModelTree): Its model.
         nodes (Sequence[Node]): Its new parts, none under another.
         kept (Set[str]): Names of what is not new.
+        gone (Set[str]): Names of what was pretrained and has no place in the
+            model.
     """
 
     def __init__(
@@ -73,8 +75,10 @@ class Trial:
         tree: ModelTree,
         nodes: Sequence[Node],
         kept: Set[str],
+        gone: Set[str],
     ) -> None:
         self.network, self.tree, self.kept = network, tree, kept
+        self.gone = gone
         self._called = self._which_are_called()
         self.places = self._find(nodes)
         self._clean: Dict[bool, Outputs] = {}
@@ -145,7 +149,8 @@ class Trial:
         with marked(parts) as calls, torch.enable_grad():
             outputs = self.network.run(traced=True)
             graph = Graph(floating(outputs))
-        return Finder(self.tree, nodes, self.kept, calls, graph).places()
+        finder = Finder(self.tree, nodes, self.kept, self.gone, calls, graph)
+        return finder.places()
 
     def _which_are_called(self) -> Set[str]:
         """Paths of the modules that a run calls."""

@@ -470,13 +470,16 @@ def test_any_new_parts_of_a_detector_are_covered():
         loaded = {entry.path for entry in tree.entries} - new
         origins = Origins(dict.fromkeys(loaded, Source()))
         text = suggest(Look(cfg, whole, origins, []))
-        if text.startswith('# Nothing to suggest'):  # no tensor was chosen
+        if text.startswith('# Nothing to suggest'):
             continue
+        allowed = {'frozen'}
+        if 'as built.' in words(text):  # no rule is better
+            allowed.add('uncovered')
         asked += 1
         rules = suggested(text)
         plan = plan_init(model, rules, loaded=loaded)
         codes = {f.code for f in findings(plan.preview())}
-        assert codes <= {'frozen'}, chosen
+        assert codes <= allowed, chosen
         report = init_modules(model, rules, loaded=loaded)
         named = {path for rule in report.rules for path in rule.matched}
         assert named <= {
@@ -484,4 +487,4 @@ def test_any_new_parts_of_a_detector_are_covered():
             for node in tree.nodes
             if {entry.path for entry in node.tensors()} & new
         }
-    assert asked > 2
+    assert asked > 1

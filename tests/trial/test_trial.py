@@ -127,7 +127,7 @@ def two_parts(stage, x, y):
     return z + 0.1 * stage.new(F.relu(stage.old(z)))
 
 
-def trial_of(use, make, new=('new',)):
+def trial_of(use, make, new=('new',), gone=()):
     """A trial of the new parts of a network, by their names."""
     torch.manual_seed(0)
     model = Net(use, make)
@@ -139,7 +139,7 @@ def trial_of(use, make, new=('new',)):
     }
     nodes = outermost_new(tree, names)
     kept = {entry.path for entry in tree.entries} - names
-    return Trial(Network(model, Config()), tree, nodes, kept)
+    return Trial(Network(model, Config()), tree, nodes, kept, set(gone))
 
 
 def outcome_of(trial):
@@ -271,6 +271,20 @@ def test_what_fuses_features_is_not_judged():
     trial = trial_of(lambda s, x, y: s.new(x, y), lambda: dict(new=Fuse()))
     assert [place.use for place in trial.places] == [''] * 3
     assert all('several features' in place.why for place in trial.places)
+
+
+@pytest.mark.parametrize('name', ['new.weight', 'conv2.weight'])
+def test_what_may_replace_something_pretrained_is_not_judged(name):
+    """A square layer of its own place would be harmless as the identity; in
+    another's, it would not.
+    """
+    places = trial_of(
+        lambda s, x, y: x + s.new(y),
+        lambda: dict(new=nn.Conv2d(8, 8, 1)),
+        gone=[f'stages.0.{name}', 'stages.1.conv.more.weight'],
+    ).places
+    assert [place.use for place in places] == ['', 'input', 'input']
+    assert f'stages.0.{name}' in places[0].why
 
 
 def test_zeros_and_what_is_not_used_are_not_judged():
