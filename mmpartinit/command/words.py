@@ -35,7 +35,7 @@ exit status: 0; 2 if the model could not be built or loaded.
 """
 _CHECK = """\
 examples:
-  mmpartinit check configs/my_config.py --base configs/pretrained.py
+  mmpartinit check configs/my_config.py
   mmpartinit check configs/my_config.py --base configs/pretrained.py \\
       --figure drift.png --json drift.json
   mmpartinit check configs/my_config.py --base configs/pretrained.py --data
@@ -106,9 +106,10 @@ def _add_check(commands: Any) -> None:
         commands,
         'check',
         'see whether the network still computes what it was pretrained to',
-        'Build the model of a config as training would start with it, run it '
-        'beside the pretrained network, and print how far each part that both '
-        'have is from what it gives there.',
+        'Build the model of a config as training would start with it, and run '
+        'it. With --base, print how far each part that the pretrained network '
+        'has too is from what it gives there; without, what each new block '
+        'does to what comes after it.',
         _CHECK,
     )
     _add_config(check)
@@ -135,7 +136,8 @@ def _add_check(commands: Any) -> None:
         '--tolerance',
         type=_percentage,
         metavar='PERCENT',
-        help='how far any part may be (default: 0.1)',
+        help='how far any part may be (default: 0.1, and 5 for each open '
+        'gate)',
     )
     check.add_argument(
         '--json', metavar='FILE', help='write what was found of all parts'
