@@ -14,6 +14,9 @@ import ways_changed
 import ways_modules
 import ways_whole
 import ways_without
+from benchmarks.blocks.criteria import count
+from benchmarks.blocks.pages import filled
+from benchmarks.blocks.program import SAVED, load
 from mmengine.registry import HOOKS
 from pages import ROOT, codes
 from stacks import since_torch
@@ -272,3 +275,11 @@ def test_ratios_on_the_page_are_those_that_were_saved(page):
         for row in saved['rows']
     ]
     assert [row[2:] for row in page.rows() if len(row) == 6] == numbers
+
+
+@pages('why')
+def test_blocks_on_the_page_are_those_that_were_measured(page):
+    table = load(SAVED)
+    assert filled(page.text, table, page.language) == page.text
+    assert f' {len({row.block for row in table["rows"]})} ' in page.text
+    assert not any(count(table['rows'], table['pretrained'][0]).values())
