@@ -178,14 +178,14 @@ def _outcomes(
         if rows:
             names = dict.fromkeys(_name(row.block, language) for row in rows)
             # Which they are matters where something is left to do.
-            listed = outcome in ('kept', 'none', 'not known')
+            many = outcome == 'found'
             comma = '；' if language == 'zh_cn' else '; '
             yield (
                 OUTCOMES_ZH[outcome] if language == 'zh_cn' else outcome,
                 f'{len(rows)}',
                 f'{min(row.means[0] for row in rows):.1f}',
                 f'{min(row.means[1] for row in rows):.1f}',
-                comma.join(names) if listed else f'{len(names)}',
+                f'{len(names)}' if many else comma.join(names),
             )
 
 

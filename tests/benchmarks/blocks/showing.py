@@ -104,7 +104,7 @@ def draw(table: Dict[str, Any], path: Path) -> None:
         frameon=False,
         fontsize=8,
     )
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=120)
 
 
 def _dumbbell(axes: Any, line: int, row: Row) -> None:
