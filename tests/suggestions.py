@@ -24,3 +24,8 @@ def replanned(name, text, **options):
 
 def findings(report):
     return [f for f in report.findings if f.level != 'note']
+
+
+def words(text):
+    """The comments and code of a suggestion in one line."""
+    return ' '.join(text.replace('#', '').split())

@@ -87,14 +87,22 @@ def check_blocks(
 def gates_ahead(seen: Look, network: Network, order: List[str]) -> List[int]:
     """How many gates of new blocks are computed ahead of each part of a
     network, whose paths are given in the order of computation.
+
+    Raises:
+        LookError: If the network could not be run to find them.
     """
-    trial = try_out(seen, _new_parts(seen), seen.origins.kept, network).trial
+    tried = try_out(seen, _new_parts(seen), seen.origins.kept, network)
+    if tried.trial is None:
+        raise LookError(
+            'gates ahead of parts could not be looked for; say how far parts '
+            f'may be by --tolerance ({tried.why})'
+        )
     ahead: List[int] = []
     known: Set[str] = set()
     count = 0
     gates = {
         layer: gate
-        for place in (trial.places if trial else ())
+        for place in tried.trial.places
         for gate in place.gates
         for layer in gate.layers
     }
@@ -147,6 +155,8 @@ def _said(block: Block) -> str:
     name, outcome = block.title.rstrip('.'), block.outcome
     if outcome is None:
         return f'{name}: not known what would be harmless, since {block.why}.'
+    if outcome.failed:
+        return f'{name}: the network does not run with it: {outcome.failed}'
     if not outcome.is_harmless:
         return (
             f'{name}: later parts change by {percent(outcome.drift)} at '

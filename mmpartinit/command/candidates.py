@@ -8,6 +8,7 @@ from torch import Tensor
 from ..errors import some
 from ..model.tree import ModelTree, Node
 from ..trial.places import INPUT, ONE, Place
+from ..trial.trial import Outcome
 from .starts import layers_of
 from .trying import percent
 
@@ -73,10 +74,10 @@ def _gated(place: Place, tree: ModelTree, sign: float) -> Dict[str, InitCfg]:
 
 def advised(
     node: Node, place: Optional[Place], tree: ModelTree
-) -> Optional[Tuple[str, InitCfg]]:
+) -> Optional[Tuple[str, InitCfg, str]]:
     """A start of a block of which nothing could be tried, if it is added to
-    features or multiplied with them; its layer, seen from the block, and an
-    init_cfg. None where it has one layer only.
+    features or multiplied with them: its layer, seen from the block, an
+    init_cfg, and what it is for. None where it has one layer only.
     """
     if not isinstance(node.value, nn.Module):
         return None
@@ -92,16 +93,28 @@ def advised(
     if not f'{path}.'.startswith(f'{node.path}.'):
         return None
     start = _constant(0.0, path, tree, bounds[-1] if bounds else 0.0)
-    return path[len(node.path) + 1 :], start
+    text = (
+        'Uncomment this to start at 0, which suits a block whose output is '
+        'added to features; where they are multiplied with its sigmoid, add '
+        'bias=4.0.'
+    )
+    if 'bias' in start:
+        text = 'Uncomment this to start with an open gate.'
+    return path[len(node.path) + 1 :], start, text
 
 
-def why_none(place: Place, tree: ModelTree, drift: float) -> str:
-    """What to say of a place for which no start is neutral, and by how much
-    the best of them changes later parts.
+def why_none(place: Place, tree: ModelTree, best: Outcome) -> str:
+    """What to say of a place for which no start is neutral, and what came of
+    the best of them.
     """
+    least = f'the best changes them by {percent(best.drift)}'
+    if best.failed:
+        least = f'the network does not run with them ({best.failed})'
+    elif best.is_harmless:
+        least = 'with the best, part of it does not learn, or not for long'
     text = (
         'Left as built. Tried: none of the starts leaves later parts as they '
-        f'were; the best changes them by {percent(drift)}.'
+        f'were; {least}.'
     )
     closed = shut(place, tree)
     if closed:

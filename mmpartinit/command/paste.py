@@ -59,6 +59,14 @@ def suggest(seen: Look, weights: bool = True) -> str:
                 f'{suggester.tried.why}.'
             )
         )
+    trial = suggester.tried.trial
+    if trial is not None and trial.only_eval:
+        head.append(
+            _comment(
+                'Starts were tried in eval mode only, since the network does '
+                f'not run in train mode like this: {trial.only_eval}'
+            )
+        )
     if suggester.buffers:
         head.append(_comment(_buffers(suggester.buffers)))
     if seen.hooks:

@@ -1,10 +1,10 @@
 """Rules for what no rule covers yet, tried on the network."""
 
-import math
-from contextlib import suppress
 from typing import Any, Dict, List, Set, Tuple
 
 import torch.nn as nn
+from rich.console import Console
+from rich.progress import track
 
 from ..checks.uncovered import uncovered
 from ..errors import Collector, RuleError
@@ -13,6 +13,7 @@ from ..model.tree import Node
 from ..plan import InitPlan, make_plan
 from ..rules.rule import Rule, read_rules
 from ..trial.places import Place
+from ..trial.trial import Outcome
 from .candidates import Candidate, advised, candidates, why_none
 from .families import Groups, families, title
 from .generalize import skeleton
@@ -40,15 +41,24 @@ class Suggester:
         self.own = own_starts(self.tree, seen.origins)
         new = set(uncovered(self.tree, seen.origins, ()))
         self.covered = {e.path for match in plan.matches for e in match.new}
-        if not plan.errors:
-            with suppress(RuleError):  # which `plan` shows
-                plan.apply()
         self.values = Values(seen, kept)
+        if not plan.errors:
+            self._apply(plan)
         self.maker = RuleMaker(self.tree, self.values)
         self.blocks = outermost_new(self.tree, new)
         self.tried = try_out(seen, self.blocks, kept)
         self.left: Set[str] = set()  # new ones that are well as they are
         self.buffers: List[str] = []  # new ones, which no rule can write
+
+    def _apply(self, plan: InitPlan) -> None:
+        """Start from what the rules of the config write."""
+        try:
+            plan.apply()
+        except RuleError as error:
+            self.errors = error.findings
+            self.values.restore()
+        else:
+            self.values = Values(self.seen, self.values.kept)
 
     def suggest(self) -> List[Suggestion]:
         """Rules that cover all new parameters that no rule covers, and words
@@ -58,7 +68,14 @@ class Suggester:
             LookError: If there are new parameters that no rule can cover.
         """
         found = self._started_by_code()
-        for family in self._families(self.names):
+        bar = Console(stderr=True)
+        for family in track(
+            self._families(self.names),
+            'trying starts',
+            console=bar,
+            transient=True,
+            disable=not bar.is_terminal,
+        ):
             for suggestion in self._for_family(family):
                 if suggestion not in found:
                     found.append(suggestion)
@@ -91,6 +108,7 @@ class Suggester:
             places = self._judged(family)
             if not places:
                 continue
+            self.values.restore()
             outcome = self.tried.outcome(places)
             if outcome.is_neutral:
                 comment.append(what_came(outcome))
@@ -98,7 +116,7 @@ class Suggester:
             text = f'changes later parts by {percent(outcome.drift)}.'
             comment[-1] = f'Kept as its own code starts it, which {text}'
             base = self._base(family)
-            more, _ = self._best(base, family, places)
+            more, _ = self._best(base, family, places, outcome)
             if more:
                 more[0].comment.insert(0, f'Its own start {text}')
                 found[-1:] = [*base, *more]
@@ -111,28 +129,31 @@ class Suggester:
 
     def _for_family(self, groups: Groups) -> List[Suggestion]:
         """Rules for parts that stand together: the first start that is
-        neutral, or what suits their layers where there is none.
+        neutral, or none, and why.
         """
         base, places = self._base(groups), self._judged(groups)
         if not places:
             return self._untried(base, groups)
         self.values.restore()
-        best = self.tried.outcome(places)
-        if best.is_neutral:
-            return self._neutral(base, groups, places)
-        more, drift = self._best(base, groups, places)
+        own = self.tried.outcome(places)
+        if own.is_neutral:
+            return self._neutral(base, groups, places, own)
+        more, best = self._best(base, groups, places, own)
         if more:
             return [*base, *more]
-        text = why_none(places[0], self.tree, min(best.drift, drift))
+        text = why_none(places[0], self.tree, best)
         return [self._left_alone(groups, text)]
 
     def _best(
-        self, base: List[Suggestion], groups: Groups, places: List[Place]
-    ) -> Tuple[List[Suggestion], float]:
+        self,
+        base: List[Suggestion],
+        groups: Groups,
+        places: List[Place],
+        best: Outcome,
+    ) -> Tuple[List[Suggestion], Outcome]:
         """The first neutral start, as rules beside what suits the layers; or
-        none, and the smallest drift of those that were tried.
+        none, and what came of the best, that which it was built with included.
         """
-        least = math.inf
         for candidate in candidates(places[0], self.tree):
             more = self._as_rules(candidate, places[0], groups)
             rules = [rule.rule for rule in [*base, *more]]
@@ -141,9 +162,9 @@ class Suggester:
             outcome = self.tried.outcome(places)
             if outcome.is_neutral:
                 more[0].comment += [candidate.title, what_came(outcome)]
-                return more, outcome.drift
-            least = min(least, outcome.drift)
-        return [], least
+                return more, outcome
+            best = min(best, outcome, key=lambda found: found.drift)
+        return [], best
 
     def _judged(self, groups: Groups) -> List[Place]:
         """The places of some parts, if what is harmless there is known."""
@@ -152,18 +173,21 @@ class Suggester:
         return places if all(place.use for place in places) else []
 
     def _neutral(
-        self, base: List[Suggestion], groups: Groups, places: List[Place]
+        self,
+        base: List[Suggestion],
+        groups: Groups,
+        places: List[Place],
+        own: Outcome,
     ) -> List[Suggestion]:
         """Rules for parts that are neutral as they were built: what suits
         their layers, where that is as good, or none.
         """
-        came = self.tried.outcome(places)
         if self.values.write([rule.rule for rule in base]) is not None:
             written = self.tried.outcome(places)
             if written.is_neutral:
                 base[0].comment.append(what_came(written))
                 return base
-        return [self._left_alone(groups, f'Best as built. {what_came(came)}')]
+        return [self._left_alone(groups, f'Best as built. {what_came(own)}')]
 
     def _left_alone(self, groups: Groups, text: str) -> Suggestion:
         """Words on parts that are better as they were built."""
@@ -236,14 +260,7 @@ class Suggester:
         found = advised(nodes[0], place, self.tree)
         if found is None:
             return base
-        name, start = found
-        text = (
-            'Uncomment this to start at 0, which suits a block whose output '
-            'is added to features; where they are multiplied with its '
-            'sigmoid, add bias=4.0.'
-        )
-        if 'bias' in start:
-            text = 'Uncomment this to start with an open gate.'
+        name, start, text = found
         path = self.maker.patterns(self.maker.below(nodes, name))
         return [*base, Suggestion([text], path, [start], True)]
 

@@ -102,8 +102,8 @@ class Tried:
             outcome = self.trial.measure(places)
             if outcome.is_harmless:
                 learn(self.trial, places, outcome)
-        except Exception:  # anybody's code, with values that it cannot have
-            return Outcome(math.inf, 0.0)
+        except Exception as error:  # anybody's code
+            return Outcome(math.inf, 0.0, failed=told(error))
         return outcome
 
 
@@ -158,5 +158,5 @@ def percent(share: float) -> str:
     if share < 5e-6:
         return '0 %'
     if math.isinf(share):
-        return 'more than can be said'
+        return 'not finite'
     return f'{100 * share:.2g} %' if share < 0.1 else f'{100 * share:.0f} %'

@@ -1,7 +1,7 @@
 """A start, tried: what the network computes with it, and whether it learns."""
 
 import math
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, Sequence, Set, Tuple
 
@@ -9,6 +9,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from ..errors import told
 from ..model.tree import ModelTree, Node
 from .calls import marked, replaced
 from .graph import Graph
@@ -35,6 +36,7 @@ class Outcome:
         stays (bool): Whether a first step changes that by little.
         learning (list[str]): The parameters that get gradients.
         stuck (list[str]): Those that do not, and could.
+        failed (str): Why the network does not run with it, if it does not.
     """
 
     drift: float
@@ -42,6 +44,7 @@ class Outcome:
     stays: bool = True
     learning: Sequence[str] = ()
     stuck: Sequence[str] = ()
+    failed: str = ''
 
     @property
     def is_harmless(self) -> bool:
@@ -59,6 +62,8 @@ class Trial:
 
     Attributes:
         places (list[Place]): Where the new parts stand.
+        only_eval (str): Why the network was not run in train mode, if it was
+            not: some detectors do that with annotations only.
 
     Args:
         network (Network): The network, its pretrained weights loaded.
@@ -81,36 +86,45 @@ class Trial:
         self.gone = gone
         self._called = self._which_are_called()
         self.places = self._find(nodes)
-        self._clean: Dict[bool, Outputs] = {}
-        for train in (False, True):
-            with torch.no_grad(), without(self.places):
-                # Some detectors run in train mode with annotations only.
-                with suppress(*([Exception] if train else [])):
-                    self._clean[train] = self._run(self.places, train, {})
+        self.only_eval = ''
+        with torch.no_grad(), without(self.places):
+            self._clean = {False: self._run(self.places, False, {})}
+            try:
+                self._clean[True] = self._run(self.places, True, {})
+            except Exception as error:  # anybody's code
+                self.only_eval = told(error)
 
     @property
     def modes(self) -> List[bool]:
-        """Whether it is run in train mode: not, and also, where that works."""
+        """Whether it is run in train mode: not, and then so."""
         return list(self._clean)
 
     def measure(self, places: Sequence[Place]) -> Outcome:
         """What later parts compute with places as they are now, against what
         they compute without them; the other places are harmless meanwhile.
+
+        Raises:
+            ValueError: If what they compute cannot be compared.
         """
         gates = max(len(place.gates) for place in places)
-        outcome = Outcome(0.0, max(DRIFT, GATE_DRIFT * gates))
-        for train in self.modes:
-            with torch.no_grad():
-                for got, clean in self.outputs(places, train):
-                    drift = relative(got, clean)
-                    outcome.drift = max(outcome.drift, drift)
-        return outcome
+        with torch.no_grad():
+            drifts = [
+                relative(got, clean)
+                for train in self.modes
+                for got, clean in self.outputs(places, train)
+            ]
+        if not drifts:
+            raise ValueError('what is above it gives no numbers')
+        return Outcome(max(drifts), max(DRIFT, GATE_DRIFT * gates))
 
     def outputs(
         self, places: Sequence[Place], train: bool
     ) -> Iterator[Tuple[Tensor, Tensor]]:
         """What is computed above places as they are, and without them, call by
         call.
+
+        Raises:
+            ValueError: If other calls are made, or give something else.
         """
         clean = self._clean[train]
         measured = {id(place) for place in places}
@@ -118,8 +132,11 @@ class Trial:
         with without(others):
             found = self._run(places, train, clean)
         for path, calls in found.items():
-            for got, there in zip(calls, clean[path]):
-                yield from zip(got, there)
+            got = [tensor for call in calls for tensor in call]
+            there = [tensor for call in clean[path] for tensor in call]
+            if [t.shape for t in got] != [t.shape for t in there]:
+                raise ValueError(f'{path} is called in another way')
+            yield from zip(got, there)
 
     def those_called(self, nodes: Iterable[Node]) -> Iterator[Node]:
         """Parts of the model, or what is in them where they are not called."""

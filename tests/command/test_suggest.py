@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel, BaseModule
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
-from suggestions import findings, replanned, suggested
+from suggestions import findings, replanned, suggested, words
 from toy import SE_ZERO, pretrained, report_of, runner_cfg, same
 
 from mmpartinit import init_modules, plan_init
@@ -90,94 +90,6 @@ def test_suggest_paste_plan_train(tmp_path, work_dir, command):
     assert {n for n, o in origins.items() if o == 'file'} == {
         name for name in state if name.startswith('backbone')
     }
-
-
-def run_case(tmp_path, make):
-    """`suggest` for a network whose other parts are loaded."""
-    torch.manual_seed(0)
-    MODELS.register_module('SuggestNet', force=True, module=make)
-    state = make().state_dict()
-    old = {k: v for k, v in state.items() if 'new' not in k}
-    torch.save(old, tmp_path / 'old.pth')
-    cfg = Config(
-        dict(
-            model=dict(type='SuggestNet'), load_from=str(tmp_path / 'old.pth')
-        )
-    )
-    cfg.dump(str(tmp_path / 'config.py'))
-    return suggest(look(read_config(str(tmp_path / 'config.py'))))
-
-
-class Net(nn.Module):
-    """Two loaded layers around something new; `new` says how it is used."""
-
-    def __init__(self, new):
-        super().__init__()
-        self.first, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1)
-        self.new = new
-
-    def forward(self, x):
-        return self.last(self.new(self.first(x).relu()))
-
-
-class Gated(nn.Module):
-    def __init__(self, bias):
-        super().__init__()
-        self.fc = nn.Conv2d(8, 8, 1, bias=bias)
-
-    def forward(self, x):
-        return x * self.fc(x.mean((2, 3), keepdim=True)).sigmoid()
-
-
-class Scaled(nn.Module):
-    """A factor that its own code starts at almost nothing."""
-
-    def __init__(self):
-        super().__init__()
-        self.gamma = nn.Parameter(torch.full((8, 1, 1), 1e-6))
-
-    def forward(self, x):
-        return x * self.gamma
-
-
-def words(text):
-    return ' '.join(text.replace('#', '').split())
-
-
-def test_a_gate_without_a_bias_cannot_be_opened(tmp_path):
-    text = words(run_case(tmp_path, lambda: Net(Gated(bias=False))))
-    assert 'Tried: none of the starts' in text
-    assert 'Build new.fc with a bias' in text
-    text = run_case(tmp_path, lambda: Net(Gated(bias=True)))
-    assert suggested(text)[-1] == dict(
-        path='new.fc', init_cfg=dict(type='Constant', val=0.0, bias=4.0)
-    )
-
-
-def test_a_start_that_its_own_code_chose_is_replaced_where_it_harms(tmp_path):
-    text = run_case(tmp_path, lambda: Net(Scaled()))
-    assert suggested(text)[-1]['init_cfg'] == dict(type='Constant', val=1.0)
-    assert 'Its own start changes later parts by' in words(text)
-
-
-def test_a_convolution_in_the_way_starts_as_the_identity(tmp_path):
-    text = run_case(tmp_path, lambda: Net(nn.Conv2d(8, 8, 3, padding=1)))
-    assert suggested(text)[-1]['init_cfg'] == dict(type='Identity')
-    # A norm behind it makes of any start something else while it trains.
-    conv = nn.Conv2d(8, 8, 3, padding=1)
-    text = run_case(
-        tmp_path, lambda: Net(nn.Sequential(conv, nn.BatchNorm2d(8)))
-    )
-    assert 'Tried: none of the starts' in words(text)
-    assert 'by a Pretrained rule' in words(text)
-
-
-def test_a_network_that_cannot_be_run_is_said_once(tmp_path):
-    text = run_case(
-        tmp_path,
-        lambda: nn.ModuleDict(dict(old=nn.Linear(2, 2), new=nn.Linear(2, 2))),
-    )
-    assert text.count('No start was tried') == 1 and suggested(text)
 
 
 def test_rules_for_what_the_rules_of_the_config_leave(tmp_path):

@@ -1,14 +1,22 @@
-"""A few blocks of the benchmark, pasted as suggested; `tests/benchmarks`
-has all of them.
+"""Starts that `mmpartinit suggest` tries: on small networks, and a few blocks
+of the benchmark, pasted as suggested; `tests/benchmarks` has all of them.
 """
 
 from pathlib import Path
 
 import pytest
+import torch
+import torch.nn as nn
 from benchmarks.blocks.choosing import choose
 from benchmarks.blocks.criteria import problems
 from benchmarks.blocks.measure import measure, reference
 from benchmarks.blocks.running import pretrained
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from suggestions import suggested, words
+
+from mmpartinit.command.look import look, read_config
+from mmpartinit.command.paste import suggest
 
 # A gate, a branch that ends in a norm, and one that its own code starts.
 NAMES = [
@@ -33,3 +41,116 @@ def test_a_suggested_start_does_no_harm(name, network, tmp_path):
     assert not problems(row, accuracy)
     assert row.outcome in ('found', 'nothing to suggest')
     assert min(row.pasted) > 97
+
+
+def run_case(tmp_path, make):
+    """`suggest` for a network whose other parts are loaded."""
+    torch.manual_seed(0)
+    MODELS.register_module('SuggestNet', force=True, module=make)
+    state = make().state_dict()
+    old = {k: v for k, v in state.items() if 'new' not in k}
+    torch.save(old, tmp_path / 'old.pth')
+    cfg = Config(
+        dict(
+            model=dict(type='SuggestNet'), load_from=str(tmp_path / 'old.pth')
+        )
+    )
+    cfg.dump(str(tmp_path / 'config.py'))
+    return suggest(look(read_config(str(tmp_path / 'config.py'))))
+
+
+class Net(nn.Module):
+    """Two loaded layers around something new; `new` says how it is used."""
+
+    def __init__(self, new):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1)
+        self.new = new
+
+    def forward(self, x):
+        return self.last(self.new(self.first(x).relu()))
+
+
+class Gated(nn.Module):
+    def __init__(self, bias):
+        super().__init__()
+        self.fc = nn.Conv2d(8, 8, 1, bias=bias)
+
+    def forward(self, x):
+        return x * self.fc(x.mean((2, 3), keepdim=True)).sigmoid()
+
+
+class Scaled(nn.Module):
+    """A factor that its own code starts at almost nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((8, 1, 1), 1e-6))
+
+    def forward(self, x):
+        return x * self.gamma
+
+
+def test_a_gate_without_a_bias_cannot_be_opened(tmp_path):
+    text = words(run_case(tmp_path, lambda: Net(Gated(bias=False))))
+    assert 'Tried: none of the starts' in text
+    assert 'Build new.fc with a bias' in text
+    text = run_case(tmp_path, lambda: Net(Gated(bias=True)))
+    assert suggested(text)[-1] == dict(
+        path='new.fc', init_cfg=dict(type='Constant', val=0.0, bias=4.0)
+    )
+
+
+def test_a_start_that_its_own_code_chose_is_replaced_where_it_harms(tmp_path):
+    text = run_case(tmp_path, lambda: Net(Scaled()))
+    assert suggested(text)[-1]['init_cfg'] == dict(type='Constant', val=1.0)
+    assert 'Its own start changes later parts by' in words(text)
+
+
+def test_a_convolution_in_the_way_starts_as_the_identity(tmp_path):
+    text = run_case(tmp_path, lambda: Net(nn.Conv2d(8, 8, 3, padding=1)))
+    assert suggested(text)[-1]['init_cfg'] == dict(type='Identity')
+    # A norm behind it makes of any start something else while it trains.
+    conv = nn.Conv2d(8, 8, 3, padding=1)
+    text = run_case(
+        tmp_path, lambda: Net(nn.Sequential(conv, nn.BatchNorm2d(8)))
+    )
+    assert 'Tried: none of the starts' in words(text)
+    assert 'by a Pretrained rule' in words(text)
+
+
+def test_a_network_that_cannot_be_run_is_said_once(tmp_path):
+    text = run_case(
+        tmp_path,
+        lambda: nn.ModuleDict(dict(old=nn.Linear(2, 2), new=nn.Linear(2, 2))),
+    )
+    assert text.count('No start was tried') == 1 and suggested(text)
+
+
+class Fragile(nn.Module):
+    """A block that refuses what a gate that is open gives."""
+
+    def __init__(self, train_only=False):
+        super().__init__()
+        self.fc = nn.Conv2d(8, 8, 1)
+        self.train_only = train_only
+
+    def forward(self, x):
+        gate = self.fc(x.mean((2, 3), keepdim=True)).sigmoid()
+        if gate.std() == 0 and not self.train_only:
+            raise ValueError('a gate of one value')
+        if self.training and self.train_only:
+            raise ValueError('annotations are missing')
+        return x * gate
+
+
+def test_a_start_with_which_the_network_does_not_run_is_said(tmp_path):
+    text = words(run_case(tmp_path, lambda: Net(Fragile())))
+    assert 'Tried: none of the starts' in text and 'Left as built.' in text
+
+
+def test_what_runs_in_eval_mode_only_is_tried_there_and_said(tmp_path):
+    text = run_case(tmp_path, lambda: Net(Fragile(train_only=True)))
+    assert 'in eval mode only' in words(text)
+    assert 'annotations are missing' in words(text)
+    assert suggested(text)[-1]['init_cfg']['bias'] == 4.0
