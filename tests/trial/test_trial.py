@@ -325,6 +325,16 @@ def test_what_is_not_finite_is_not_harmless():
     assert not trial.measure(trial.places).is_harmless
 
 
+def test_other_calls_than_those_without_the_block_are_no_outcome():
+    trial = trial_of(residual, lambda: dict(new=Branch()))
+    write(trial, '1', weight=0.0, bias=0.0)
+    assert trial.measure(trial.places).is_harmless
+    for calls in trial._clean[False].values():
+        calls.append(calls[0])
+    with pytest.raises(ValueError, match='called in another way'):
+        trial.measure(trial.places)
+
+
 def test_swish_is_no_gate():
     trial = trial_of(
         lambda s, x, y: s.new(x + y),
