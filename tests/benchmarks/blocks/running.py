@@ -214,7 +214,8 @@ def _train(cfg: Config, work_dir: str) -> Runner:
         warnings.simplefilter('ignore')
         runner = Runner.from_cfg(cfg)
         runner.train()
-    # MMEngine keeps the logger of each run.
-    for handler in runner.logger.handlers:
-        handler.close()
+    # MMEngine keeps the logger of each run, and the last as the current one,
+    # which `init_weights` writes to.
+    while runner.logger.handlers:
+        runner.logger.handlers.pop().close()
     return runner
