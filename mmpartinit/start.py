@@ -5,18 +5,24 @@ initialize it, load what the config names.
 """
 
 import copy
-from typing import Any, Iterator, List, Optional, Set, Tuple, Union
+from typing import Any, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 import torch.nn as nn
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.utils import is_method_overridden
 from torch import Tensor
 
+from .errors import Collector, Finding, told
 from .functions import origins_of
 from .model.origins import Origins
 from .model.second import Build, Files
 from .model.whole import WholeModel
 from .processes.ranks import on_all_ranks
+
+_NAME = 'mmpartinit'
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -36,6 +42,77 @@ def init_model(model: nn.Module) -> None:
         model.init_weights()
 
 
+def load_weights(
+    model: nn.Module, cfg: Config, hooks: Sequence[Hook], wrong: Collector
+) -> None:
+    """Load what ``load_from`` names, where it names something.
+
+    Hooks that have a say in that are called as the Runner calls them: they may
+    change what was read, or refuse it. What goes wrong in them is gathered,
+    and the file loaded without them.
+
+    Args:
+        model (nn.Module): What to load into.
+        cfg (Config): Its config.
+        hooks (list[Hook]): The hooks of the config, but for ours.
+        wrong (Collector): For what goes wrong in hooks.
+    """
+    event = 'after_load_checkpoint'
+    hooks = [h for h in hooks if is_method_overridden(event, Hook, h)]
+    if not hooks:
+        if cfg.get('load_from'):
+            # Which imports DeepSpeed, where it is installed; see below.
+            from mmengine.runner import load_checkpoint
+
+            load_checkpoint(model, cfg.load_from, 'cpu', logger='current')
+        return
+    runner = _runner_without_data(model, cfg)
+
+    def call(name: str, **arguments: Any) -> None:
+        for hook in list(runner._hooks):
+            try:
+                getattr(hook, name)(runner, **arguments)
+            except Exception as error:  # anybody's code
+                runner._hooks.remove(hook)
+                what = f'{type(hook).__name__}.{name}'
+                if "'Runner' object has no attribute" in str(error):
+                    text = f'{what} was not called, for lack of a run: {error}'
+                    found = Finding('warning', 'not-called', text, [])
+                    wrong.findings.append(found)
+                else:
+                    wrong.add('hooks', f'{what} raised {told(error)}')
+
+    runner.call_hook = call
+    for hook in hooks:
+        runner.register_hook(hook)
+    call('before_run')
+    if cfg.get('load_from'):
+        runner.load_checkpoint(cfg.load_from)
+
+
+def _runner_without_data(model: nn.Module, cfg: Config) -> Any:
+    """A Runner that loads weights: it has what hooks may ask for then, and no
+    folder, no dataloader, no visualizer and no process group.
+    """
+    # It imports DeepSpeed, which takes its time, and talks.
+    from mmengine.runner import Runner
+
+    # Its constructor sets up all of these; not public is what they are kept
+    # in.
+    runner = Runner.__new__(Runner)
+    runner.model, runner.cfg, runner._hooks = model, cfg, []
+    runner.logger = MMLogger.get_current_instance()
+    runner.message_hub = MessageHub.get_current_instance()
+    runner._experiment_name = cfg.get('experiment_name') or _NAME
+    runner._work_dir = cfg.get('work_dir') or 'work_dirs'
+    runner._launcher, runner._distributed = 'none', False
+    runner._rank, runner._world_size = 0, 1
+    runner._load_from, runner._resume = cfg.get('load_from'), False
+    runner._has_loaded = False
+    runner._train_loop = cfg.get('train_cfg')
+    return runner
+
+
 def train_batch(cfg: Config, most: int, seed: int) -> Any:
     """The first batch that a config trains with, as the Runner's dataloader
     gives it, in this process.
@@ -45,7 +122,7 @@ def train_batch(cfg: Config, most: int, seed: int) -> Any:
         most (int): How many samples it has at most.
         seed (int): The run's.
     """
-    # Which imports DeepSpeed, where it is installed; that takes its time.
+    # Which imports DeepSpeed, as above.
     from mmengine.runner import Runner
 
     loader = copy.deepcopy(cfg.train_dataloader)

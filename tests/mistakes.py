@@ -58,6 +58,11 @@ NO_RULE = hook('modules=[]')
 NEAR = 'the nearest that do exist: '
 REFUSED = 'hook should be an instance of Hook or dict'
 UNLISTED = 'the Runner wants a list of dicts'
+ADDS = (
+    "custom_imports = dict(imports=['toy', 'functions'])\n"
+    "others = [dict(type='AddsToCheckpoint')]\n"
+)
+REFUSES = ADDS.replace('AddsTo', 'Refuses') + 'custom_hooks = others\n'
 BASE_HOOK = "custom_hooks = [dict(type='EMAHook')]\n"
 
 # Hooks that a Runner refuses, or that it does without.
@@ -73,6 +78,30 @@ HOOKS = dict(
         1,
         "'EMAHok'; did you mean 'EMAHook'",
         'EMAHok is not in',
+    ),
+    average_of_what=Mistake(
+        "custom_hooks = [dict(type='EMAHook', ema_type='Mean')]\n",
+        1,
+        'EMAHook.before_run raised KeyError.*Mean',
+        'Mean is not in',
+    ),
+    average_with_strange_key=Mistake(
+        "custom_hooks = [dict(type='EMAHook', moment=0.1)]\n",
+        1,
+        "EMAHook.before_run raised TypeError.*'moment'",
+        "'moment'",
+    ),
+    average_of_a_bare_state_dict=Mistake(
+        BASE_HOOK + "load_from = 'bare.pth'\n",
+        1,
+        "EMAHook.after_load_checkpoint raised KeyError: 'state_dict'",
+        "KeyError 'state_dict'",
+    ),
+    hook_that_refuses_the_file=Mistake(
+        REFUSES,
+        1,
+        'RefusesCheckpoint.after_load_checkpoint raised.*not this one',
+        'not this one',
     ),
     unknown_hook=Mistake(
         "custom_hooks = [dict(type='Zzz')]\n",

@@ -61,9 +61,9 @@ def _all() -> List[Any]:
     return [HOOKS, *HOOKS.children.values()]
 
 
-def check_hooks(cfg: Config, wrong: Collector) -> None:
-    """Gather why a Runner would refuse the hooks of a config, or do without
-    them.
+def built_hooks(cfg: Config, wrong: Collector) -> List[Hook]:
+    """Build the hooks of a config, but for ours, and gather why a Runner would
+    refuse some, or do without them.
     """
     hooks = cfg.get('custom_hooks') or []
     if isinstance(hooks, dict) or any(map(_is_list, hooks)):
@@ -73,14 +73,15 @@ def check_hooks(cfg: Config, wrong: Collector) -> None:
             f'`custom_hooks` is {what} (a comma behind it makes it one), and '
             'the Runner wants a list of dicts: custom_hooks = [dict(...)]',
         )
+    built: List[Hook] = []
     with _visualizer():
         for hook in (cfg.get('default_hooks') or {}).values():
             if hook is not None:
                 with wrong.gather(where='`default_hooks`'):
-                    _check_hook(hook)
+                    built += _built(hook)
         for hook in _listed(cfg):
             with wrong.gather(where='`custom_hooks`'):
-                _check_hook(hook)
+                built += _built(hook)
     named = [h for h in _listed(cfg) if isinstance(h, dict)]
     if any(
         isinstance(hook.get('type'), str)
@@ -94,12 +95,15 @@ def check_hooks(cfg: Config, wrong: Collector) -> None:
             'Runner does not know CustomModuleInitHook: custom_imports = '
             f'dict(imports={imports!r}, allow_failed_imports=False)',
         )
+    return built
 
 
-def _check_hook(hook: Any) -> None:
-    """See to it that a Runner can build a hook, and knows when to call it."""
+def _built(hook: Any) -> List[Hook]:
+    """Build a hook as a Runner does; none where it is ours, or cannot be built
+    here.
+    """
     if isinstance(hook, Hook):
-        return
+        return [] if isinstance(hook, CustomModuleInitHook) else [hook]
     kind = hook.get('type') if isinstance(hook, dict) else None
     if kind is None:
         raise _wrong(f'a hook is a dict with a `type`, not {short(hook)}')
@@ -112,9 +116,9 @@ def _check_hook(hook: Any) -> None:
             '`custom_imports`)'
         )
     arguments = dict(hook.items())
-    priority = arguments.pop('priority', 'NORMAL')
+    priority = arguments.pop('priority', None)
     try:
-        get_priority(priority)
+        get_priority('NORMAL' if priority is None else priority)
     except (KeyError, TypeError, ValueError) as error:
         names = list(Priority.__members__)
         raise _wrong(
@@ -124,17 +128,21 @@ def _check_hook(hook: Any) -> None:
         ) from error
     is_class = isinstance(made, type)
     if is_class and issubclass(made, CustomModuleInitHook):
-        return  # `config_rules` says what is wrong with all of its rules
+        return []  # `config_rules` says what is wrong with all of its rules
     text = strange_keys(made, hook) if is_class else ''
     if text:
         raise _wrong(text)
     try:
-        HOOKS.build(copy.deepcopy(arguments))
+        made = HOOKS.build(copy.deepcopy(arguments))
     except Exception as error:
         # Where it is trained, there may be what is not here.
         if 'CUDA' not in str(error):
             text = f'{short(kind)} cannot be built: {told(error)}'
             raise _wrong(text) from error
+        return []
+    if priority is not None:
+        made.priority = priority
+    return [made]
 
 
 def strange_keys(made: Any, hook: Dict[str, Any]) -> str:

@@ -8,25 +8,27 @@ import os.path as osp
 import pickle
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 import torch.nn as nn
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import (
-    CheckpointLoader,
-    find_latest_checkpoint,
-    load_checkpoint,
-)
+from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 
-from ..errors import nearest, short, some
+from ..errors import Collector, Finding, nearest, short, some
 from ..functions import origins_of
 from ..model.origins import Origins
 from ..model.second import Files, files_read
 from ..model.whole import WholeModel
-from ..start import build_again, build_model, init_model, names_checkpoint
-from .hooks import our_hooks, replaced
+from ..start import (
+    build_again,
+    build_model,
+    init_model,
+    load_weights,
+    names_checkpoint,
+)
+from .hooks import built_hooks, our_hooks, replaced
 from .reading import weights_only
 
 _WITHOUT = '; --no-weights plans without them'
@@ -62,6 +64,7 @@ class Look:
             class.
         resumes (Resume, optional): What the run goes on from, where it finds
             that.
+        wrong (list[Finding]): What is wrong with the config's hooks.
     """
 
     cfg: Config
@@ -69,6 +72,7 @@ class Look:
     origins: Origins
     hooks: List[Dict[str, Any]]
     resumes: Optional[Resume] = None
+    wrong: List[Finding] = field(default_factory=list)
 
     @property
     def model(self) -> nn.Module:
@@ -139,29 +143,29 @@ def look(cfg: Config, weights: bool = True) -> Look:
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     with _told('the hooks of the config cannot be found'):
         hooks = our_hooks(cfg)
+        wrong = Collector()
+        others = built_hooks(cfg, wrong)
     files: Files = {}
     with weights_only(), files_read(files):
         with _told('the model cannot be built', _hint(cfg)):
             model = build_model(cfg)
         if not weights:
-            return Look(cfg, WholeModel(model), Origins(), hooks)
+            whole, origins = WholeModel(model), Origins()
+            return Look(cfg, whole, origins, hooks, None, wrong.findings)
         with _told(
             f'the weights that the model asks for{_asked(cfg)} cannot be had',
             _WITHOUT,
         ):
             init_model(model)
-        if cfg.get('load_from'):
-            file = cfg.load_from
-            what = f'the weights of load_from={file!r} cannot be had'
-            with _told(what, _WITHOUT):
-                load_checkpoint(
-                    model, file, map_location='cpu', logger='current'
-                )
+        what = f'the weights of load_from={cfg.get("load_from")!r}'
+        with _told(f'{what} cannot be had', _WITHOUT):
+            load_weights(model, cfg, others, wrong)
         whole = WholeModel(model)
         origins = origins_of(whole, build_again(cfg), files)
         origins.expected = names_checkpoint(cfg)
         with _told('the checkpoint to resume from cannot be read'):
-            return Look(cfg, whole, origins, hooks, _resume(cfg))
+            resumes = _resume(cfg)
+        return Look(cfg, whole, origins, hooks, resumes, wrong.findings)
 
 
 def _resume(cfg: Config) -> Optional[Resume]:
@@ -235,7 +239,11 @@ def _sentence(error: Exception) -> str:
         error, inner = inner, inner.__cause__ or inner.__context__
     text = f'{type(error).__name__}: {_first_line(error)}'
     if isinstance(error, ImportError):
-        text += ' (is it installed, or its folder on PYTHONPATH?)'
+        text += (
+            " (later setuptools have none: pip install 'setuptools<81')"
+            if getattr(error, 'name', '') == 'pkg_resources'
+            else ' (is it installed, or its folder on PYTHONPATH?)'
+        )
     return text
 
 

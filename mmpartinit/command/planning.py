@@ -8,7 +8,7 @@ from ..hook import CustomModuleInitHook
 from ..plan import InitPlan, make_plan
 from ..report.report import InitReport
 from ..rules.rule import Rule, one_seed, read_rules
-from .hooks import NOT_ITS_OWN, check_hooks, replaced, strange_keys
+from .hooks import NOT_ITS_OWN, replaced, strange_keys
 from .look import Look
 
 
@@ -20,7 +20,7 @@ def plan_config(seen: Look, weights: bool = True) -> InitReport:
     as errors. The rules of several hooks are numbered through.
     """
     wrong = Collector()
-    check_hooks(seen.cfg, wrong)
+    wrong.findings += seen.wrong
     rules, said = config_rules(seen, wrong)
     plan = make_plan(seen.whole, rules, seen.origins, said, weights)
     plan.findings[:0] = [*wrong.findings, *replaced(seen.cfg)]

@@ -25,8 +25,10 @@ TABLE = {
 }
 RIGHT = mistakes_started.RIGHT
 FUNCTIONS = """\
+import torch
 import torch.nn as nn
-from mmengine.registry import MODELS
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS, MODELS
 from toy import ToyModel
 
 NUMBER = 3
@@ -38,6 +40,27 @@ class KnownModel(ToyModel):
     def __init__(self):
         super().__init__()
         MADE.append(self)
+
+
+@HOOKS.register_module(force=True)
+class AddsToCheckpoint(Hook):
+    def after_load_checkpoint(self, runner, checkpoint):
+        state = checkpoint['state_dict']
+        for name, value in runner.model.state_dict().items():
+            if '.se.' in name:
+                state[name] = torch.full_like(value, 0.5)
+
+
+@HOOKS.register_module(force=True)
+class RefusesCheckpoint(Hook):
+    def after_load_checkpoint(self, runner, checkpoint):
+        raise RuntimeError('not this one')
+
+
+@HOOKS.register_module(force=True)
+class AsksForData(Hook):
+    def after_load_checkpoint(self, runner, checkpoint):
+        assert len(runner.train_dataloader)
 
 
 def zero(module):
@@ -91,6 +114,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp('files')
     state = pretrained(folder / 'weights.pth')
     torch.save({'weight': torch.ones(5, 9)}, folder / 'other.pth')
+    torch.save(state, folder / 'bare.pth')
     (folder / 'text.pth').write_text('no weights\n')
     meta = dict(epoch=1, iter=2, experiment_name='x')
     hub = dict.fromkeys(('log_scalars', 'runtime_info', 'resumed_keys'), {})
@@ -176,6 +200,31 @@ def test_what_is_right_passes_and_starts(name, folder, command):
     assert status == 0, said
     assert 'error [' not in said
     assert start(folder) == ''
+
+
+def test_what_a_hook_adds_to_the_checkpoint_is_seen(folder, command):
+    write(folder, mistakes.ADDS + mistakes.rule() + 'custom_hooks += others')
+    planned(command, folder)
+    assert start(folder) == ''
+    told = [
+        json.loads(path.read_text())
+        for path in (folder / 'plan.json', *folder.glob('work/*/*.json'))
+        if path.name in ('plan.json', 'init_report.json')
+    ]
+    plan, report = (
+        {tensor['name']: tensor['origin'] for tensor in one['tensors']}
+        for one in told
+    )
+    assert plan == report
+    assert {plan[name] for name in plan if '.se.' in name} == {'file'}
+
+
+def test_a_hook_that_needs_a_run_is_left_out(folder, command):
+    text = mistakes.ADDS.replace('AddsToCheckpoint', 'AsksForData')
+    write(folder, text + mistakes.rule() + 'custom_hooks += others')
+    status, said = planned(command, folder)
+    assert 'warning [not-called] AsksForData.after_load_checkpoint' in said
+    assert (status, start(folder)) == (0, '')
 
 
 def test_the_table_is_long():

@@ -237,6 +237,7 @@ def test_the_example_has_every_finding_that_one_process_can_have(page):
     shown = set(re.findall(r'\[([a-z-]+)\]', page.blocks('text')[-1]))
     plans = {'no-hook', 'several-hooks', 'no-weights', 'resume'}
     plans |= {'replaced-hooks', 'replaced-imports', 'not-resumed'}
+    plans |= {'not-called'}
     # Of several processes, of what was recorded, of a second start, and of
     # what other hooks do.
     others = {'ranks-differed', 'nothing-loaded', 'shape', 'renamed', 'lost'}
