@@ -31,6 +31,7 @@ TOP = (
     'README.md',
     'README_zh-CN.md',
     'constraints.txt',
+    'mmpartinit_cli.py',
     'noxfile.py',
     'pyproject.toml',
     'setup.cfg',
@@ -127,7 +128,7 @@ def test_the_wheel_has_the_package_and_nothing_else(built):
     assert text == (ROOT / 'LICENSE').read_text()
     info = f'{NAME}.dist-info'
     assert names - {licence} == {
-        *(name for name in built[2] if name.startswith('mmpartinit/')),
+        *(n for n in built[2] if n.startswith(('mmpartinit/', 'mmpartinit_'))),
         *(
             f'{info}/{name}'
             for name in (

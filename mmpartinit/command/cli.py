@@ -9,10 +9,11 @@ import traceback
 import warnings
 from typing import Iterator, List, Optional
 
-from mmengine.logging import MMLogger
-
-from ..report.report import InitReport, ReportError
 from .words import build_parser
+
+# What needs neither PyTorch nor MMEngine, nor the package's `__init__`, which
+# imports them.
+LIGHT = (None, 'show')
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -25,10 +26,13 @@ def main(arguments: Optional[List[str]] = None) -> int:
     Returns:
         int: The exit status.
     """
-    parser = build_parser()
-    options = parser.parse_args(arguments)
+    return run(build_parser().parse_args(arguments))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the words of the command say; returns the exit status."""
     if options.command is None:
-        parser.print_help()
+        build_parser().print_help()
         return 0
     try:
         status = _RUN[options.command](options)
@@ -89,6 +93,8 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    from ..report.report import InitReport, ReportError
+
     several = len(options.reports) > 1
     try:
         if several and options.figure:
@@ -127,9 +133,10 @@ _RUN = dict(plan=_plan, suggest=_suggest, check=_check, show=_show, demo=_demo)
 
 
 def _fail(error: Exception, verbose: bool) -> int:
-    if verbose:
+    if verbose:  # its last line is what would be said
         traceback.print_exception(type(error), error, error.__traceback__)
-    print(f'mmpartinit: {error}', file=sys.stderr)
+    else:
+        print(f'mmpartinit: {error}', file=sys.stderr)
     return 2
 
 
@@ -143,6 +150,8 @@ def _talk_aside() -> contextlib.AbstractContextManager:
 @contextlib.contextmanager
 def _quiet(verbose: bool) -> Iterator[None]:
     """Keep what a model's own code says out of the output."""
+    from mmengine.logging import MMLogger
+
     out = sys.stderr if verbose else io.StringIO()
     with contextlib.redirect_stdout(out), warnings.catch_warnings():
         if not verbose:

@@ -90,11 +90,9 @@ def read_config(name: str, options: Optional[Dict[str, Any]] = None) -> Config:
             to None.
 
     Raises:
-        LookError: If there is no such config, or it does not parse.
+        LookError: If there is no such config, or it cannot be read.
     """
     is_packaged = '::' in name
-    if not is_packaged and not osp.isfile(name):
-        raise LookError(f'there is no config file {name!r}')
     with _told(f'the config {name} cannot be read'):
         if is_packaged:
             # As a base, for `mmengine.hub` would install missing packages.

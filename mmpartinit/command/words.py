@@ -1,9 +1,8 @@
 """The words that the ``mmpartinit`` command takes."""
 
 import argparse
+import os.path as osp
 from typing import Any
-
-from mmengine.config import DictAction
 
 from ..version import __version__
 
@@ -115,6 +114,7 @@ def _add_check(commands: Any) -> None:
     _add_config(check)
     check.add_argument(
         '--base',
+        type=_config,
         metavar='BASE',
         help='the config without the new modules; it loads the pretrained '
         'weights by its own keys',
@@ -200,6 +200,7 @@ def _command(
 def _add_config(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         'config',
+        type=_config,
         metavar='CONFIG',
         help='a config file of MMEngine, or one of a package as `_base_` '
         'names it (mmdet::...)',
@@ -224,14 +225,23 @@ def _add_config(command: argparse.ArgumentParser) -> None:
     )
 
 
-class _CfgOptions(DictAction):
+class _CfgOptions(argparse.Action):
     def __call__(self, *arguments: Any, **others: Any) -> None:
+        from mmengine.config import DictAction  # which imports PyTorch
+
+        action = DictAction(self.option_strings, self.dest, self.nargs)
         try:
-            super().__call__(*arguments, **others)
+            action(*arguments, **others)
         except (ValueError, AssertionError) as error:
             raise argparse.ArgumentError(
                 self, f'write KEY=VALUE ({error})'
             ) from error
+
+
+def _config(text: str) -> str:
+    if '::' not in text and not osp.isfile(text):
+        raise argparse.ArgumentTypeError(f'there is no config file {text!r}')
+    return text
 
 
 def _positive(text: str) -> int:

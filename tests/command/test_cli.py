@@ -4,8 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from as_process import TOY
-from toy import SE_ZERO
+from as_process import TOY, run, said
+from toy import SE_ZERO, ToyModel
+
+from mmpartinit import __version__, init_modules
 
 ROOT = Path(__file__).parents[2]
 HOOKS = [dict(type='CustomModuleInitHook', modules=[SE_ZERO])]
@@ -21,6 +23,75 @@ def test_without_words_it_prints_its_help(command, tmp_path):
     assert done.stdout.startswith('usage: mmpartinit')
     assert 'mmpartinit plan configs/my_config.py' in done.stdout
     assert command('--help', cwd=tmp_path).stdout == done.stdout
+
+
+LIGHT = """\
+import sys
+import mmpartinit_cli
+try:
+    status = mmpartinit_cli.main()
+finally:
+    assert not {'torch', 'mmengine'} & set(sys.modules)
+sys.exit(status)
+"""
+
+
+def script(*words, cwd, code=LIGHT, path=()):
+    """Run the console script."""
+    return subprocess.run(
+        [sys.executable, '-c', code, *words],
+        cwd=cwd,
+        env={'PYTHONPATH': ':'.join([*path, str(ROOT)])},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_words_are_read_without_torch_and_mmengine(tmp_path):
+    assert script(cwd=tmp_path).stdout.startswith('usage: mmpartinit')
+    assert script('--help', cwd=tmp_path).returncode == 0
+    assert __version__ in script('--version', cwd=tmp_path).stdout
+    done = script('plna', cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, '')
+    assert "invalid choice: 'plna'" in done.stderr
+    done = script('plan', 'none.py', cwd=tmp_path)
+    assert "there is no config file 'none.py'" in said(done)
+
+
+def test_a_report_is_shown_without_torch_and_mmengine(tmp_path):
+    report = init_modules(ToyModel(), [SE_ZERO])
+    report.save(str(tmp_path / 'report.json'))
+    done = script('show', 'report.json', cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert 'backbone.**.se' in done.stdout
+
+
+def test_without_mmengine_one_sentence_says_what_to_install(tmp_path):
+    write(tmp_path)
+    lacking = tmp_path / 'lacking' / 'mmengine.py'
+    lacking.parent.mkdir()
+    text = "No module named 'mmengine'"
+    lacking.write_text(f'raise ModuleNotFoundError({text!r}, name="mmengine")')
+    done = script(
+        *['plan', 'config.py'],
+        cwd=tmp_path,
+        code='import sys, mmpartinit_cli; sys.exit(mmpartinit_cli.main())',
+        path=[str(lacking.parent)],
+    )
+    assert "pip install 'mmpartinit[openmmlab]'" in said(done)
+
+
+def test_the_script_does_what_the_module_does(tmp_path):
+    write(tmp_path)
+    done = script(
+        *['plan', 'config.py', '--no-weights'],
+        cwd=tmp_path,
+        code='import sys, mmpartinit_cli; sys.exit(mmpartinit_cli.main())',
+        path=[str(ROOT / 'tests')],
+    )
+    assert done.returncode == 0, done.stderr
+    other = run('plan', 'config.py', '--no-weights', cwd=tmp_path)
+    assert done.stdout == other.stdout
 
 
 def test_a_closed_pipe_is_no_traceback(tmp_path):

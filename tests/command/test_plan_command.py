@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,6 +166,14 @@ def test_a_plan_that_cannot_be_made_is_one_sentence(
     assert sentence in said(done)
 
 
+def test_where_pkg_resources_is_gone_the_way_out_is_said(
+    toy, command, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, 'pkg_resources', None)
+    done = command('plan', 'mmdet::a/x.py', cwd=toy())
+    assert "pip install 'setuptools<81'" in said(done)
+
+
 def test_hooks_with_different_seeds(toy):
     folder = toy(hook(SE_ZERO, seed=1), hook(NORMAL, seed=2))
     report = plan_config(
@@ -184,7 +193,9 @@ def test_verbose_shows_the_traceback(toy):
     done = run('plan', 'config.py', *options, cwd=toy())
     assert done.returncode == 2
     assert 'Traceback' in done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith('mmpartinit: the')
+    (line,) = [s for s in done.stderr.splitlines() if 'x.pth' in s][-1:]
+    assert line == done.stderr.strip().splitlines()[-1]
+    assert line.startswith('mmpartinit.command.look.LookError: the weights')
 
 
 def test_no_weights_reads_nothing_and_needs_none(toy, command):
