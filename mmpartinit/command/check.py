@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import shutil
 from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from ..errors import some, told
@@ -35,7 +34,6 @@ from .planning import plan_config
 
 # How much an open gate ahead of a part may change it.
 PER_GATE = 0.05
-_MOST_WIDTH = 100
 _BATCH = 2
 _SEED = 0
 
@@ -52,8 +50,9 @@ class Outcome(NamedTuple):
     is_same: bool
 
 
-def check_config(options: argparse.Namespace) -> Outcome:
-    """Check the config that the command's words name.
+def check_config(options: argparse.Namespace, width: int) -> Outcome:
+    """Check the config that the command's words name; what it says takes
+    ``width`` characters in a line at most.
 
     Raises:
         LookError: If that cannot be done.
@@ -67,12 +66,12 @@ def check_config(options: argparse.Namespace) -> Outcome:
     try:
         with random_state_kept([]):
             seed_everything(_SEED, [])
-            return check(options)
+            return check(options, width)
     except NotRun as error:
         raise LookError(str(error)) from error
 
 
-def _block_by_block(options: argparse.Namespace) -> Outcome:
+def _block_by_block(options: argparse.Namespace, width: int) -> Outcome:
     """Whether each new block leaves what goes through it as it is."""
     if options.figure:
         raise LookError('--figure draws the drift from BASE; name one: --base')
@@ -85,11 +84,11 @@ def _block_by_block(options: argparse.Namespace) -> Outcome:
         found = [block.to_dict() for block in blocks]
         about = dict(config=options.config, same=is_fine, blocks=found)
         _save(options.json, network, about)
-    text = blocks_text(blocks, _how(network, options.data), _width())
+    text = blocks_text(blocks, _how(network, options.data), width)
     return Outcome(text, is_fine)
 
 
-def _beside_base(options: argparse.Namespace) -> Outcome:
+def _beside_base(options: argparse.Namespace, width: int) -> Outcome:
     """Whether each part gives what it gives in the pretrained network."""
     base = _loaded(options.base, options.base_options)
     seen = _loaded(options.config, options.cfg_options)
@@ -109,12 +108,8 @@ def _beside_base(options: argparse.Namespace) -> Outcome:
         _save(options.json, network, {**about, **found.to_dict()})
     if options.figure:
         draw_comparison(found).savefig(options.figure)
-    text = comparison_text(found, _how(network, options.data), _width())
+    text = comparison_text(found, _how(network, options.data), width)
     return Outcome(text, found.is_same)
-
-
-def _width() -> int:
-    return min(_MOST_WIDTH, shutil.get_terminal_size((_MOST_WIDTH, 0))[0])
 
 
 def _loaded(name: str, changes: Optional[Dict[str, Any]]) -> Look:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import io
 import os
+import shutil
 import sys
 import traceback
 import warnings
@@ -14,6 +15,8 @@ from .words import build_parser
 # What needs neither PyTorch nor MMEngine, nor the package's `__init__`, which
 # imports them.
 LIGHT = (None, 'show')
+_LOG_WIDTH = 100
+_LEAST_WIDTH = 60  # what a table of rules takes, with paths still told apart
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -58,7 +61,7 @@ def _plan(options: argparse.Namespace) -> int:
             report.save(options.json)
     except (LookError, OSError) as error:
         return _fail(error, options.verbose)
-    print(report.text())
+    print(report.text(width=_width()))
     return int(any(f.level == 'error' for f in report.findings))
 
 
@@ -85,7 +88,7 @@ def _check(options: argparse.Namespace) -> int:
 
     try:
         with _quiet(options.verbose):
-            outcome = check_config(options)
+            outcome = check_config(options, _width())
     except (LookError, OSError, ValueError) as error:
         return _fail(error, options.verbose)
     print(outcome.text)
@@ -105,7 +108,8 @@ def _show(options: argparse.Namespace) -> int:
     except (ReportError, OSError, ValueError) as error:
         return _fail(error, False)
     for path, report in zip(options.reports, reports):
-        print(f'{path}:\n{report.text()}\n' if several else report.text())
+        text = report.text(width=_width())
+        print(f'{path}:\n{text}\n' if several else text)
     if options.figure:
         print(f'The figure: {options.figure}')
     return 0
@@ -130,6 +134,13 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 _RUN = dict(plan=_plan, suggest=_suggest, check=_check, show=_show, demo=_demo)
+
+
+def _width() -> int:
+    """Characters in a line of the terminal; as in log files, where there is
+    none.
+    """
+    return max(_LEAST_WIDTH, shutil.get_terminal_size((_LOG_WIDTH, 0))[0])
 
 
 def _fail(error: Exception, verbose: bool) -> int:

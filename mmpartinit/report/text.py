@@ -93,6 +93,16 @@ def _end_of(text: str, most: int) -> str:
     return text if len(text) <= most else '…' + text[len(text) - most + 1 :]
 
 
+def _ends_of(text: str, most: int) -> str:
+    """A text, or its start and end where there is not enough room: paths that
+    differ at one of them do not look alike.
+    """
+    if len(text) <= most:
+        return text
+    start = (most - 1) // 2
+    return f'{text[:start]}…{text[len(text) - (most - 1 - start) :]}'
+
+
 def _rules_table(
     rules: List[RuleRecord], is_short: bool, width: int
 ) -> List[str]:
@@ -118,7 +128,11 @@ def _rules_table(
         rows.append(['', f'and {len(rest)} more rules', '', *_numbers(rest)])
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column('rule', justify='right')
-    for heading, most in zip(('path', 'init_cfg'), _widths(rows, width)):
+    widths = _widths(rows, width)
+    if is_short:
+        for row in rows:
+            row[1] = _ends_of(row[1], widths[0])
+    for heading, most in zip(('path', 'init_cfg'), widths):
         table.add_column(
             heading,
             min_width=min(most, len(heading)),

@@ -1,9 +1,11 @@
 """The command itself: without words, into a closed pipe, without weights."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from as_process import TOY, run, said
 from toy import SE_ZERO, ToyModel
 
@@ -92,6 +94,24 @@ def test_the_script_does_what_the_module_does(tmp_path):
     assert done.returncode == 0, done.stderr
     other = run('plan', 'config.py', '--no-weights', cwd=tmp_path)
     assert done.stdout == other.stdout
+
+
+@pytest.mark.parametrize('columns', [72, 80, 160])
+def test_the_table_fits_the_terminal(columns, command, tmp_path, monkeypatch):
+    monkeypatch.setenv('COLUMNS', str(columns))
+    paths = [
+        f'backbone.layer[12].{{0,1}}.{{{"se," * 9}se}}.fc{n}' for n in '12'
+    ]
+    rules = [dict(SE_ZERO, path=path) for path in paths]
+    hooks = [dict(type='CustomModuleInitHook', modules=rules)]
+    (tmp_path / 'config.py').write_text(f'{TOY}custom_hooks = {hooks}\n')
+    words = ['plan', 'config.py', '--no-weights', '--json', 'plan.json']
+    out = command(*words, cwd=tmp_path).stdout
+    assert max(map(len, out.splitlines())) <= columns
+    assert out == command('show', 'plan.json', cwd=tmp_path).stdout
+    # Each number stands in a column of its own.
+    assert len(re.findall(r' 4 +8 +0$', out, re.MULTILINE)) == 2
+    assert (paths[0] in out) == (columns == 160)
 
 
 def test_a_closed_pipe_is_no_traceback(tmp_path):

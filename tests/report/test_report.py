@@ -10,7 +10,12 @@ from stacks import since_torch
 from toy import SE_ZERO, ToyModel, build_runner, hooks, pretrained, report_of
 
 from mmpartinit import InitReport, init_modules, plan_init, record_loads
-from mmpartinit.report import CheckpointRecord, Finding, TensorRecord
+from mmpartinit.report import (
+    CheckpointRecord,
+    Finding,
+    RuleRecord,
+    TensorRecord,
+)
 
 NORMAL = dict(type='Normal', layer='Linear')
 LINEAR = dict(path='backbone.**.se', init_cfg=NORMAL)
@@ -413,6 +418,16 @@ def test_the_text_says_how_it_is_known_and_names_the_files():
         'weights/r50.pth, loaded into backbone: 2 of 5 tensors used, 2 '
         'unused, 1 of another shape',
     ]
+
+
+def test_long_paths_that_differ_at_an_end_are_told_apart_in_the_log():
+    middle = '.attention.relative_position_bias_table' * 3
+    paths = [f'{a}{middle}{b}' for a in 'xy' for b in ('.fc1', '.fc2')]
+    rules = [RuleRecord(i, [p], ['Normal()']) for i, p in enumerate(paths)]
+    rows = str(InitReport(0, [], rules)).splitlines()[2:6]
+    shown = [row.split()[1] for row in rows]
+    assert len(set(shown)) == 4
+    assert all('…' in path and len(path) < 80 for path in shown)
 
 
 def test_files_with_long_names_and_many_of_them_fit_the_log():
