@@ -132,7 +132,7 @@ class InitPlan:
             *(log.problems() if seed is not None else ()),
             *find.not_written(self.matches, written),
             *find.not_copied(self.matches),
-            *find.rewritten(tree, written),
+            *find.rewritten(self.rules, written),
             *find.overwritten(tree, written, self.origins.kept),
             *find.differed(log.differed, self.matches),
             *find.frozen(tree, written),

@@ -118,20 +118,25 @@ def not_copied(matches: Iterable[Match]) -> List[Finding]:
     return findings
 
 
-def rewritten(tree: ModelTree, written: Written) -> List[Finding]:
-    """Tensors that more than one rule wrote."""
-    pairs: Dict[tuple, List[str]] = {}
-    for entry in tree.entries:
-        rules = written.get(entry.path, [])
-        for pair in zip(rules, rules[1:]):
-            pairs.setdefault(pair, []).append(entry.path)
+def rewritten(rules: Iterable[Rule], written: Written) -> List[Finding]:
+    """Rules of which nothing is left. That a part of a block starts in another
+    way than the whole of it, by a rule after that, is as it should be.
+    """
+    wrote: Dict[int, List[str]] = {}
+    for name, indices in written.items():
+        for index in indices:
+            wrote.setdefault(index, []).append(name)
     findings = []
-    for (earlier, later), names in pairs.items():
-        text = (
-            f'rule {later} writes {len(names)} tensors that rule {earlier} '
-            'writes before it'
-        )
-        findings += found('note', 'rewritten', text, names)
+    for rule in rules:
+        names = wrote.get(rule.index, [])
+        last = sorted({written[name][-1] for name in names} or {rule.index})
+        if rule.index not in last:
+            later = ', '.join(map(str, last))
+            text = (
+                f' is without effect: all {len(names)} tensors that it writes '
+                f'are written after it, by rule {later}'
+            )
+            findings.append(rule.finding('warning', 'rewritten', text, names))
     return findings
 
 

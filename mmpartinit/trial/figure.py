@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 _WIDTH, _HEIGHT = 3.4, 1.7  # inches, as a column of a paper
 _DPI = 200
-_MOST_LABELS = 9
+_MOST_LABELS = 14
 _MOST_LETTERS = 14
 _MOST_MARKS = 50
 _APART = 0.05  # of the width, from one label to the next
-_FLOOR, _CEILING = 1e-8, 1e3  # what is below is float32's
+_FLOOR, _CEILING = 1e-5, 1e3  # what is below is float32's, or nothing
 # Of the palette by Okabe and Ito, and never told apart by colour alone.
 _WITH: Dict[str, Any] = dict(
     color='#E69F00', marker='D', markersize=1.8, linewidth=0.8, zorder=3
@@ -81,9 +81,10 @@ def _draw_lines(
         h for _, _, drifts in lines for h in _heights(drifts) if h == h
     )
     # Room to see what lies at the end of the scale.
-    axes.set_ylim(_FLOOR / 3, max(1.5 * highest, 3.0))
-    labels = ['0', '0.0001 %', '0.01 %', '1 %', '100 %']
-    axes.set_yticks([_FLOOR, 1e-6, 1e-4, 1e-2, 1], labels)
+    axes.set_ylim(_FLOOR / 2, max(1.5 * highest, 3.0))
+    labels = ['0', '0.01 %', '0.1 %', '1 %', '10 %', '100 %']
+    axes.set_yticks([_FLOOR, 1e-4, 1e-3, 1e-2, 0.1, 1], labels)
+    axes.set_ylabel('drift from the pretrained', fontsize=5.5, labelpad=1)
     axes.minorticks_off()
     axes.set_xlim(-0.5, len(parts) - 0.5)
     axes.tick_params(labelsize=5.5, length=0, pad=2)
