@@ -10,8 +10,14 @@ import as_process
 import pytest
 import torch
 import torch.nn as nn
+from mmengine.config import Config
 from mmengine.model import BaseModule
-from mmengine.registry import HOOKS, MODELS, WEIGHT_INITIALIZERS
+from mmengine.registry import (
+    HOOKS,
+    MODELS,
+    WEIGHT_INITIALIZERS,
+    init_default_scope,
+)
 from pages import ALL, ROOT, codes
 from rich.console import Console
 from toy import ToyModel, build_runner, same, snapshot, start_of
@@ -63,6 +69,7 @@ def rules_of(names):
     return None
 
 
+DETECTOR = ROOT / 'configs' / 'digits_detection' / 'finetune_se_hook.py'
 # How many blocks of Python each page has. All of them are run below, or in
 # test_docs_tables.py (`config`) and test_docs_recipes.py.
 PYTHON = dict(
@@ -102,6 +109,9 @@ def test_the_config_of_the_readme_fits_a_resnet_with_se_blocks(page):
     model.backbone = ResNet(50, plugins=[plugin])
     plan = plan_init(model, rules_of(run(block)))
     assert [match.rule.index for match in plan.matches] == [0] * 16 + [1] * 16
+    # It is the hook of the detector whose log and figures follow.
+    cfg = Config.fromfile(DETECTOR)
+    assert cfg.custom_hooks[0].to_dict()['modules'] == rules_of(run(block))
 
 
 @pages('README')
@@ -115,14 +125,17 @@ def test_the_functions_of_the_readme(page, capsys):
     assert 'from files' in capsys.readouterr().out
 
 
+@pytest.mark.needs_mmdet
 @pages('README')
 def test_the_log_of_the_readme(page, tmp_path, monkeypatch, capsys):
-    """It is the table of the demo's own config, as a run has it."""
+    """It is the table of the detector's config, as a run has it."""
     monkeypatch.chdir(tmp_path)
-    model = DigitsClassifier(dict(type='SmallResNet'))
-    torch.save(model.state_dict(), 'weights.pth')
-    config = ROOT / 'mmpartinit/demo/configs/finetune_se_hook.py'
-    main(['plan', str(config), '--cfg-options', 'load_from=weights.pth'])
+    init_default_scope('mmdet')
+    model = MODELS.build(Config.fromfile(DETECTOR.parent / 'base.py').model)
+    # Trained: nothing is as it was built, the counts and statistics included.
+    state = {name: t + 1 for name, t in model.state_dict().items()}
+    torch.save(state, 'weights.pth')
+    main(['plan', str(DETECTOR), '--cfg-options', 'load_from=weights.pth'])
     first, _, table = timeless(page.blocks('text')[0]).partition('\n')
     assert first == 'Where the weights come from:'
     assert table == as_logged(timeless(capsys.readouterr().out))
