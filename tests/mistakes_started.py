@@ -134,7 +134,7 @@ INITIALIZERS = dict(
         'head has none of the new tensors',
     ),
     source_with_wildcard=Mistake(
-        rule("'neck'", '', "copy_from='backbone.*'"), 1, 'without wildcards'
+        rule("'neck'", '', "copy_from='backbone.*'"), 1, 'has the wildcards'
     ),
 )
 

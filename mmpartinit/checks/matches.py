@@ -55,7 +55,7 @@ def _check_copies(matches: Sequence[Match], wrong: Collector) -> None:
     """Shapes that differ from those of the source, and nothing in common."""
     shapes = []
     for match in matches:
-        copies, source = match.copies, match.rule.copy_from
+        copies, source = match.copies, match.source
         if match.sources and not copies:
             names = ', '.join(entry.path for entry in match.new[:3])
             wrong.add(

@@ -191,7 +191,7 @@ def put_in(
     if not origins.code:
         return []
     names: List[str] = []
-    owners: Dict[str, None] = {}
+    owners: Dict[str, str] = {}  # and where they are copied from
     useful: Dict[int, Dict[str, Any]] = {}
     for match in matches:
         writes = [
@@ -208,7 +208,9 @@ def put_in(
             }
             if reach or rule.copy_from is not None:
                 names.append(entry.path)
-                owners[_owner(entry, match, origins)] = None
+                owner = _owner(entry, match, origins)
+                below = owner[len(match.path) :].lstrip('.')
+                owners[owner] = f'{match.source}.{below}'.rstrip('.')
                 useful.update(reach)
     if not names:
         return []
@@ -220,14 +222,14 @@ def put_in(
         ]
     items = [_as_code(cfg) for cfg in cfgs]
     start = f'init_cfg={items[0] if len(items) == 1 else items}'
+    more = [f'path={list(owners)}, ' + start.replace('"', '')]
     if rule.copy_from is not None:
-        start = f'copy_from={rule.copy_from!r}'
-    start = start.replace('"', '')
+        more = [f'path={at!r}, copy_from={x!r}' for at, x in owners.items()]
+    pasted = ', '.join(f'dict({text}, overwrite=True)' for text in more)
     text = (
         f" leaves {len(names)} tensors that the model's code puts in, the "
         'same whatever the seed (a copy, an inflation, a formula); a rule '
-        f'behind it writes them: dict(path={list(owners)}, {start}, '
-        'overwrite=True)'
+        f'behind it writes them: {pasted}'
     )
     return [rule.finding('warning', 'put-in', text, names)]
 

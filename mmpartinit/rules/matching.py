@@ -16,10 +16,10 @@ from typing import (
 import torch.nn as nn
 
 from ..errors import Collector, RuleError, nearest, some
-from ..model.tree import Entry, ModelTree
+from ..model.tree import Entry, ModelTree, Node
 from .hints import no_match
 from .init_cfg import InitItem
-from .patterns import parse_pattern
+from .patterns import filled_in, parse_pattern, stand_for
 from .rule import Rule
 from .selection import Selector
 
@@ -43,8 +43,8 @@ class Match:
         n (int): How many earlier rules act on the same path.
         new (list[Entry]): State-dict entries under it that may be written.
         kept (list[Entry]): Those that must stay as they are.
-        sources (list[Entry]): Where the rule copies, what lies at and under
-            its source.
+        source (str, optional): Where the rule copies, the path to copy from.
+        sources (list[Entry]): What lies at and under that.
     """
 
     rule: Rule
@@ -53,6 +53,7 @@ class Match:
     n: int
     new: List[Entry]
     kept: List[Entry]
+    source: Optional[str] = None
     sources: List[Entry] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -72,9 +73,8 @@ class Match:
     @property
     def copies(self) -> Dict[str, Entry]:
         """The tensors to copy, by the names of the new ones to write."""
-        source, target = self.rule.copy_from, self.path
-        sources = {_below(entry.path, source): entry for entry in self.sources}
-        new = {_below(entry.path, target): entry.path for entry in self.new}
+        sources = {_below(e.path, self.source): e for e in self.sources}
+        new = {_below(entry.path, self.path): entry.path for entry in self.new}
         return {new[key]: sources[key] for key in new if key in sources}
 
     def known_writes(self, item: InitItem) -> Set[str]:
@@ -153,12 +153,6 @@ def match_rules(
     matches: List[Match] = []
     counts: Counter = Counter()
     for rule in rules:
-        sources: List[Entry] = []
-        if rule.copy_from is not None:
-            with wrong.gather(rule):
-                if rule.copy_from not in tree.index:
-                    raise no_match(rule.copy_from, selector)
-                sources = tree.index[rule.copy_from].tensors()
         found = []
         for path, alternatives in zip(rule.paths, rule.alternatives):
             nodes = selector.select(alternatives)
@@ -170,20 +164,58 @@ def match_rules(
                     more = ' (optional=True would allow that)'
                     raise no_match(path, selector, hint, more)
         first = len(matches)
-        for node in tree.outermost(found):
+        outermost = tree.outermost(found)
+        sources: Dict[int, str] = {}
+        with wrong.gather(rule):
+            sources = _sources(rule, outermost, selector)
+        for node in outermost:
             stay = () if rule.overwrite else loaded
             entries = node.tensors()
             new = [entry for entry in entries if entry.path not in stay]
             kept = [entry for entry in entries if entry.path in stay]
             n = counts[node.path]
             counts[node.path] += 1
-            matches.append(
-                Match(rule, node.path, node.value, n, new, kept, sources)
-            )
+            match = Match(rule, node.path, node.value, n, new, kept)
+            match.source = sources.get(node.number)
+            if match.source is not None:
+                match.sources = tree.index[match.source].tensors()
+            matches.append(match)
         if loaded and tree.overlapping:
             with wrong.gather(rule):
                 _check_overlaps(tree, matches[first:], loaded)
     return matches
+
+
+def _sources(
+    rule: Rule, nodes: Sequence[Node], selector: Selector
+) -> Dict[int, str]:
+    """The paths that a rule copies from, by the numbers of the nodes that it
+    acts on.
+
+    Raises:
+        RuleError: If there is nothing at one of them.
+    """
+    source, tree = rule.copy_from, selector.tree
+    if source is None:
+        return {}
+    if '*' not in source:
+        if source not in tree.index:
+            raise no_match(source, selector)
+        return {node.number: source for node in nodes}
+    acting = {node.number: node for node in nodes}
+    found: Dict[int, str] = {}
+    for pattern in (p for patterns in rule.alternatives for p in patterns):
+        for number, path in selector.named(pattern):
+            if number in acting and number not in found:
+                found[number] = filled_in(source, stand_for(pattern, path))
+    lacking = [n for n, path in found.items() if path not in tree.index]
+    if lacking:
+        others = len(lacking) - 1
+        more = f' (likewise at {others} more)' if others else ''
+        error = no_match(found[lacking[0]], selector, more=more)
+        at = acting[lacking[0]].path
+        raise error.about(where=f'at {at}, to copy from')
+    return found
 
 
 def _check_overlaps(

@@ -7,15 +7,17 @@ characters, ``{a,b}`` for either word and ``**`` for any number of segments,
 none included.
 """
 
+import fnmatch
 import re
 import unicodedata
-from typing import Collection, Iterator, List, Optional, Tuple
+from typing import Collection, Iterator, List, Optional, Sequence, Tuple
 
 from ..errors import RuleError, short
 
 # Of what one pattern may have, so that reading it takes no time to notice.
 _MOST_PIECES = 100
 _MOST_PATHS = 10_000
+_STARS = re.compile(r'\*\*|\*')
 # What does not show, or not as what it is.
 _CALLED = {' ': 'a space', '\t': 'a tab', '\n': 'a line break'}
 
@@ -54,6 +56,42 @@ def parse_pattern(pattern: str) -> List[Tuple[str, ...]]:
             _check_segment(segment, plain)
         alternatives.append(segments)
     return alternatives
+
+
+def wildcards(segments: Sequence[str]) -> List[str]:
+    """The ``*`` and ``**`` of a pattern, in order."""
+    # In a bracket, a star is a character.
+    plain = (re.sub(r'\[!?\]?[^\]]*\]', '', s) for s in segments)
+    return [star for segment in plain for star in _STARS.findall(segment)]
+
+
+def stand_for(segments: Sequence[str], path: str) -> List[str]:
+    """What each ``*`` and ``**`` of a pattern stands for in a path that it
+    matches; where that can be read in several ways, the earlier ones stand
+    for as little as can be.
+    """
+    regex = ''
+    for segment in segments:
+        if segment == '**':
+            regex += r'((?:[^.]+\.)*?)'
+            continue
+        for piece in re.split(r'(\*|\?|\[!?\]?[^\]]*\])', segment):
+            if piece == '*':
+                regex += '([^.]*?)'
+            else:  # as `fnmatch` has it, without what it puts around it
+                whole = fnmatch.translate(piece)
+                regex += whole[whole.index(':') + 1 : whole.rindex(')')]
+        regex += r'\.'
+    found = re.fullmatch(regex, f'{path}.' if path else '')
+    assert found, f'{path!r} is not of {".".join(segments)!r}'
+    return [text.rstrip('.') for text in found.groups()]
+
+
+def filled_in(pattern: str, words: Sequence[str]) -> str:
+    """A pattern with words in place of its ``*`` and ``**``, in order."""
+    rest = iter(words)
+    path = _STARS.sub(lambda star: next(rest), pattern)
+    return '.'.join(filter(None, path.split('.')))
 
 
 def first_place(pattern: str, letters: Collection[str]) -> Optional[int]:

@@ -21,7 +21,7 @@ from typing import (
 
 from ..errors import Collector, Finding, RuleError, nearest, short
 from .init_cfg import InitItem, as_tuple, parse_init_cfg
-from .patterns import parse_pattern
+from .patterns import parse_pattern, wildcards
 
 _FLAGS = ('overwrite', 'optional')
 KEYS = ('path', 'init_cfg', 'copy_from', *_FLAGS)
@@ -36,7 +36,8 @@ class Rule:
         paths (tuple[str, ...]): The patterns as written.
         alternatives (tuple): The patterns parsed, one entry for each.
         init_cfg (tuple[InitItem, ...]): What to write, in order.
-        copy_from (str, optional): Or the path of what to copy.
+        copy_from (str, optional): Or the path of what to copy, each ``*`` and
+            ``**`` in place of what the one of the path stands for.
         overwrite (bool): Whether loaded tensors are written too.
         optional (bool): Whether it may match nothing.
     """
@@ -171,6 +172,8 @@ def _parse_rule(index: int, cfg: Dict[str, Any]) -> Rule:
     wrong.check()
     flags = {key: cfg.get(key, False) for key in _FLAGS}
     source = cfg.get('copy_from')
+    if source is not None and '*' in source:
+        _check_wildcards(source, paths, alternatives)
     return Rule(index, paths, tuple(alternatives), items, source, **flags)
 
 
@@ -199,8 +202,28 @@ def _check_keys(cfg: Dict[str, Any], wrong: Collector) -> None:
         if not isinstance(cfg.get(key, False), bool):
             say(f'`{key}` must be True or False, not {short(cfg[key])}')
     source = cfg.get('copy_from', 'x')
-    if not isinstance(source, str) or not re.match(r'[^\s*?{}\[\]]+$', source):
+    if not isinstance(source, str) or not re.match(r'[^\s?{}\[\]]+$', source):
         say(
-            '`copy_from` must be the path of one module or parameter, without '
-            f'wildcards, not {short(source)}'
+            '`copy_from` must be the path of one module or parameter, with no '
+            f'wildcards but `*` and `**`, not {short(source)}'
         )
+
+
+def _check_wildcards(
+    source: str,
+    paths: Sequence[str],
+    alternatives: Sequence[List[Tuple[str, ...]]],
+) -> None:
+    """See to it that each wildcard of a source has one to be filled by."""
+    (segments,) = parse_pattern(source)
+    wanted = wildcards(segments)
+    for path, patterns in zip(paths, alternatives):
+        for there in map(wildcards, patterns):
+            if there[: len(wanted)] != wanted:
+                raise RuleError.of(
+                    'malformed',
+                    f'`copy_from` {source!r} has the wildcards '
+                    f'{" ".join(wanted)}, each of which takes what the one in '
+                    f'its place in `path` stands for, and {path!r} has '
+                    f'{" ".join(there) or "none"}',
+                )

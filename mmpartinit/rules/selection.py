@@ -5,7 +5,7 @@ import fnmatch
 import re
 from bisect import bisect_left
 from functools import lru_cache
-from typing import Dict, Iterable, List, Tuple
+from typing import Dict, Iterable, Iterator, List, Tuple
 
 from ..model.tree import ModelTree, Node
 from .patterns import parse_pattern
@@ -39,6 +39,13 @@ class Selector:
                 first = self.tree.first(node)
                 found[first.number] = first
         return [found[number] for number in sorted(found)]
+
+    def named(self, segments: Tuple[str, ...]) -> Iterator[Tuple[int, str]]:
+        """The numbers of the nodes that a pattern names, each as the first of
+        its places has it, and the paths by which it names them.
+        """
+        for node in self._descend(segments):
+            yield self.tree.first(node).number, node.path
 
     def _descend(self, segments: Tuple[str, ...]) -> List[Node]:
         """Nodes that the segments lead to from the root."""

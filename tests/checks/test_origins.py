@@ -130,6 +130,27 @@ def test_what_a_copy_would_write_is_put_in_too():
     assert model.offsets[1].bias.eq(0).all()
 
 
+def test_each_copy_that_is_put_in_has_its_own_source_to_paste():
+    def make():
+        model = Net()
+        model.more = nn.ModuleList(
+            nn.ModuleDict(dict(a=nn.Linear(6, 8), b=copy.deepcopy(layer)))
+            for layer in model.offsets
+        )
+        for number, layer in enumerate(model.more):
+            layer['a'].bias.data = torch.arange(8.0) * number
+        return model
+
+    rule = dict(path='more.*.b', copy_from='more.*.a')
+    model = make()
+    (found,) = told(planned(model, [rule], make), 'put-in')
+    assert found.names == [f'more.{i}.b.bias' for i in range(5)]
+    more = eval(found.message.partition('writes them: ')[2])
+    told(planned(model, [rule, *more], make), 'put-in')
+    for layer in model.more:
+        assert torch.equal(layer['b'].bias, layer['a'].bias)
+
+
 # --- in part
 
 

@@ -112,13 +112,37 @@ def test_a_second_branch(page):
         assert same(model['backbone_depth'].state_dict()[name], value), name
 
 
+@recipes
+def test_experts_of_their_own_layers(page):
+    layers = nn.ModuleList(
+        parts(
+            mlp=nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 4)),
+            experts=nn.ModuleList(
+                nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 4))
+                for _ in range(3)
+            ),
+        )
+        for _ in range(2)
+    )
+    model = parts(backbone=parts(layers=layers))
+    old = {name for name in model.state_dict() if '.mlp.' in name}
+    _, wrote = carry_out(page, 6, model, old)
+    assert wrote == set(model.state_dict()) - old
+    x = torch.randn(3, 4)
+    for layer in layers:
+        assert all(
+            expert(x).equal(layer['mlp'](x)) for expert in layer['experts']
+        )
+    assert not layers[0]['mlp'](x).equal(layers[1]['mlp'](x))
+
+
 @pytest.mark.needs_mmdet
 @recipes
 def test_five_channels(page, weights):
     from mmdet.models import ResNet
 
     state = weights('r18', values_of(ResNet(18), 1))
-    names, file = run(page.blocks('python')[6]), 'weights/r18.pth'
+    names, file = run(page.blocks('python')[7]), 'weights/r18.pth'
     # As mmdet's configs have it.
     cfg = dict(init_cfg=dict(type='Pretrained', checkpoint=file))
     cfg.update(names['model']['backbone'])
@@ -148,7 +172,7 @@ def test_five_channels_of_swin(page, weights):
     with pytest.raises(RuntimeError, match='size mismatch'):
         SwinTransformer(in_channels=5, init_cfg=cfg, **small).init_weights()
     model = parts(backbone=SwinTransformer(in_channels=5, **small))
-    carry_out(page, 7, model)
+    carry_out(page, 8, model)
     name = 'patch_embed.projection.weight'
     adapted = model['backbone'].state_dict()[name]
     assert same(adapted[:, 3:], adapted[:, :2])
@@ -158,7 +182,7 @@ def test_five_channels_of_swin(page, weights):
 @recipes
 def test_a_block_that_changes_nothing(page):
     model = parts(neck=parts(mix=nn.Conv2d(4, 4, 3, padding=1)))
-    carry_out(page, 8, model)
+    carry_out(page, 9, model)
     x = torch.randn(2, 4, 6, 6)
     assert model['neck']['mix'](x).equal(x)
 
@@ -170,7 +194,7 @@ def test_a_stage_from_scratch(page):
 
     model = parts(backbone=ResNet(18))
     model.load_state_dict(values_of(model, 3))
-    _, wrote = carry_out(page, 9, model, set(model.state_dict()))
+    _, wrote = carry_out(page, 10, model, set(model.state_dict()))
     stage = {n for n in model.state_dict() if '.layer4.' in n}
     assert wrote == stage
     norm = model['backbone'].layer4[1].bn2
@@ -182,7 +206,7 @@ def test_orthogonal_weights(page):
     attn = nn.MultiheadAttention(8, 2)
     neck = parts(mlp=nn.Linear(8, 4), gru=nn.GRU(8, 8, 2), attn=attn)
     model = parts(neck=neck)
-    carry_out(page, 10, model)
+    carry_out(page, 11, model)
     for weight in (neck['mlp'].weight.T, neck['gru'].weight_hh_l1):
         square = weight.T @ weight
         torch.testing.assert_close(square, torch.eye(len(square)))

@@ -17,6 +17,14 @@ from toy import (
 )
 
 from mmpartinit import RuleError, init_modules, plan_init
+from mmpartinit.model.tree import ModelTree
+from mmpartinit.rules.patterns import (
+    filled_in,
+    parse_pattern,
+    stand_for,
+    wildcards,
+)
+from mmpartinit.rules.selection import Selector
 
 ZERO = dict(type='Constant', val=0)
 
@@ -148,7 +156,33 @@ def test_through_a_runner_after_loading(work_dir, tmp_path):
         (dict(path='head'), '`init_cfg` is missing, or `copy_from`'),
         (dict(path='head', copy_from=3), 'must be the path of one module'),
         (dict(path='head', copy_from=''), 'must be the path of one module'),
-        (dict(path='head', copy_from='a.*'), 'without wildcards'),
+        (dict(path='head', copy_from='a.?'), r'with no wildcards but `\*`'),
+        (dict(path='head', copy_from='{a,b}'), 'with no wildcards but'),
+        (dict(path='head', copy_from='a.b**'), 'stands for whole segments'),
+        (dict(path='head', copy_from='a..*'), 'has an empty segment'),
+        (
+            dict(path='head', copy_from='neck.*'),
+            r"`copy_from` 'neck.\*' has the wildcards \*, .* 'head' has none",
+        ),
+        (
+            dict(path=['h*', '{nec*,neck}.*'], copy_from='*.*'),
+            r"`copy_from` '\*.\*' has the wildcards \* \*, .* 'h\*' has \*$",
+        ),
+        (
+            dict(path='{nec*,neck}.*', copy_from='*.*'),
+            r"and '{nec\*,neck}.\*' has \*$",
+        ),
+        (dict(path='**.head', copy_from='*'), r"and '\*\*.head' has \*\*$"),
+        (dict(path='hea[*d]', copy_from='*'), r"and 'hea\[\*d\]' has none$"),
+        (
+            dict(path='backbone.layer*.0', copy_from='backbone.layr*.1'),
+            r'rule 1 .* at backbone.layer1.0, to copy from: no module .* '
+            r"'backbone.layr1.1'; the nearest .*backbone.layer1.1",
+        ),
+        (
+            dict(path='**.linear', copy_from='**.line'),
+            r"'backbone.layer1.0.line'; .*linear.* \(likewise at 3 more",
+        ),
         (
             dict(path='head', copy_from='backbone.layer3'),
             "matches 'backbone.layer3'; the nearest .*backbone.layer[12]",
@@ -184,3 +218,103 @@ def test_all_shapes_that_differ_are_listed():
         plan_init(model, [LAYER2])
     for name in ('0.linear.weight', '1.linear.weight', '1.linear.bias'):
         assert f'backbone.layer2.{name} (' in str(info.value)
+
+
+# --- a source for each match
+
+
+def layered(*keys, count=3):
+    """Layers, each with the parts that are named."""
+    layer = {key: nn.Linear(2, 2) for key in keys}
+    layers = [nn.ModuleDict(copy.deepcopy(layer)) for _ in range(count)]
+    model = nn.ModuleDict(dict(layers=nn.ModuleList(layers)))
+    for value in model.parameters():
+        nn.init.normal_(value)
+    return model
+
+
+def sources_of(rule, model):
+    """What each tensor that a rule writes has the values of."""
+    before = snapshot(model)
+    report = init_modules(model, [rule])
+    sources = {t.name: t.source for t in report.tensors if t.rule == 0}
+    for name, source in sources.items():
+        assert same(model.state_dict()[name], before[source]), name
+    return sources, report
+
+
+def test_each_match_takes_what_its_wildcards_stand_for():
+    model = layered('mlp', 'up', 'down')
+    for layer in model['layers']:
+        layer['experts'] = nn.ModuleList(nn.Linear(2, 2) for _ in range(4))
+    rule = dict(path='layers.*.experts.*', copy_from='layers.*.mlp')
+    sources, report = sources_of(rule, model)
+    assert sources == {
+        f'layers.{i}.experts.{j}.{key}': f'layers.{i}.mlp.{key}'
+        for i in range(3)
+        for j in range(4)
+        for key in ('weight', 'bias')
+    }
+    assert report.rules[0].copy_from == 'layers.*.mlp'
+    assert 'copy of layers.*.mlp' in str(report)
+
+
+@pytest.mark.parametrize(
+    'path, copy_from, expected',
+    [
+        ('layers.*.b_*', 'layers.*.a_*', {'0.b_x': '0.a_x', '1.b_x': '1.a_x'}),
+        ('layers.1.b*x', 'layers.1.a*x', {'1.b_x': '1.a_x'}),
+        ('layers.[!1].b_?', 'layers.1.a_x', {'0.b_x': '1.a_x'}),
+        ('layers.*.[*b]_*', 'layers.*.a_*', {'0.b_x': '0.a_x'}),
+        ('**.b_x', '**.a_x', {'0.b_x': '0.a_x', '1.b_x': '1.a_x'}),
+        ('**.layers.*.b_x', '**.layers.*.a_x', {'0.b_x': '0.a_x'}),
+        ('layers.*.b_x.**', 'layers.*.a_x.**', {'0.b_x': '0.a_x'}),
+        # Each path of a list, and each word, has wildcards of its own.
+        (
+            ['layers.0.b_*', '{layers.1.b_*,none.*}'],
+            'layers.1.a_*',
+            {'0.b_x': '1.a_x', '1.b_x': '1.a_x'},
+        ),
+        # What several name takes the first one's.
+        (
+            ['layers.*.b_x', 'layers.0.b_*'],
+            'layers.*.a_x',
+            {'0.b_x': '0.a_x', '1.b_x': '1.a_x'},
+        ),
+    ],
+)
+def test_wildcards_of_a_source(path, copy_from, expected):
+    model = layered('a_x', 'b_x', count=2)
+    rule = dict(path=path, copy_from=copy_from)
+    sources, _ = sources_of(rule, model)
+    assert sources.items() >= {
+        (f'layers.{a}.weight', f'layers.{b}.weight')
+        for a, b in expected.items()
+    }
+
+
+def test_a_pattern_filled_in_with_what_it_stands_for_is_the_path():
+    tree = ModelTree(ToyModel())
+    tried = 0
+    for pattern in (
+        *('**', '*', '**.se', '**.**', 'backbone.*.*.se', '*.layer?.*.[!x]e'),
+        *('*b*n*.**.fc*', '**.layer*.**.l*r', '**.*', '*.**.*.*', '**.1.**'),
+    ):
+        (segments,) = parse_pattern(pattern)
+        for number, path in Selector(tree).named(segments):
+            words = stand_for(segments, path)
+            assert len(words) == len(wildcards(segments))
+            assert tree.nodes[number].path == path
+            if '?' not in pattern:
+                assert filled_in(pattern, words) == path
+            tried += 1
+    assert tried > 100
+
+
+def test_a_module_in_two_places_copies_by_the_name_that_matched():
+    model = layered('a', 'b')
+    model['again'] = nn.ModuleList(layer['b'] for layer in model['layers'])
+    rule = dict(path='again.*', copy_from='layers.*.a')
+    sources, _ = sources_of(rule, model)
+    assert sources['layers.1.b.weight'] == 'layers.1.a.weight'
+    assert sources['again.1.weight'] == 'layers.1.a.weight'
