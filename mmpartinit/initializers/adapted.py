@@ -1,34 +1,36 @@
-"""``Pretrained`` for a model whose inputs have another number of channels."""
+"""``Pretrained`` for a model whose names and shapes differ from the file's."""
 
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional
 
 import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit, is_model_wrapper, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
-from torch import Tensor
-from torch.nn.parameter import is_lazy
 
-from .layers import CONVOLUTIONS
-
-_MODES = ('repeat', 'mean', 'zero')
+from .names import Pairs, checked_pairs, renamed
+from .shapes import CHANNELS, INFLATE, Channels, differ, fitted, is_list
 
 
 @WEIGHT_INITIALIZERS.register_module()
 class AdaptedPretrained(PretrainedInit):
-    """Load a checkpoint as ``Pretrained`` does, and adapt weights that
-    differ from the model's in their input channels only.
+    """Load a checkpoint as ``Pretrained`` does, under other names where the
+    model's are others, and adapt weights that differ from the model's in
+    their input channels or in a dimension only.
 
-    That is the ``weight`` of ``nn.Conv1d``, ``nn.Conv2d`` and ``nn.Conv3d``
-    (and of what inherits from them), of shape (out, in / groups, ...), and
-    with a list also that of ``nn.Linear``, of shape (out, in). A tensor whose
-    shape differs otherwise is an error; names that are missing or unexpected
-    are logged, as ``Pretrained`` does.
+    With other input channels, that is the ``weight`` of ``nn.Conv1d``,
+    ``nn.Conv2d`` and ``nn.Conv3d`` (and of what inherits from them), of shape
+    (out, in / groups, ...), and with a list also that of ``nn.Linear``, of
+    shape (out, in). A tensor whose shape differs otherwise is an error; names
+    that are missing or unexpected are logged, as ``Pretrained`` does.
 
     Channels are counted within a group: each group is adapted like a
     convolution of its own, so that the new channels come at the end of each.
     A checkpoint does not say how many groups a convolution had; as many as in
     the model are taken for granted.
+
+    The kernels of an ``nn.Conv2d``, (out, in / groups, height, width), are
+    made those of an ``nn.Conv3d`` that has a time before these two. Its input
+    channels may differ too.
 
     An in-feature of a linear layer may stand for anything (a patch embedding
     may have its pixels channel by channel or position by position), so only
@@ -48,7 +50,8 @@ class AdaptedPretrained(PretrainedInit):
     Args:
         checkpoint (str): File or URL, as ``Pretrained`` takes it.
         prefix (str, optional): The part of the checkpoint to take. Defaults
-            to None: all.
+            to None: all. A ``module.`` in front, as DDP leaves it, is taken
+            off first.
         map_location (str): Where to load tensors to. Defaults to ``'cpu'``.
         channels (str | list[int]): What the input channels start from.
 
@@ -65,10 +68,20 @@ class AdaptedPretrained(PretrainedInit):
 
             With fewer channels than pretrained, ``'mean'`` and ``'zero'`` are
             an error: there is nothing to fill. Defaults to ``'repeat'``.
+        revise_keys (list[tuple[str, str]]): Patterns and replacements for
+            :func:`re.sub`, as in MMEngine's ``load_checkpoint``, applied one
+            after the other to the names that the prefix has left. Defaults to
+            (): names stay.
+        inflate (str): How 2-D kernels become 3-D: ``'mean'``, all along the
+            time and divided by its length, so that an image that stands still
+            gives what it gave; ``'center'``, in the middle, and 0 elsewhere.
+            Both are those of mmaction2. Defaults to ``'mean'``.
 
     Raises:
-        ValueError: If ``channels`` is none of these; on use, if a tensor of
-            the checkpoint does not fit and cannot be adapted.
+        ValueError: If ``channels``, ``revise_keys`` or ``inflate`` is none of
+            these; on use, if no name has the prefix, if a pattern is in no
+            name, if two tensors would get one name, or if a tensor of the
+            checkpoint does not fit and cannot be adapted.
     """
 
     def __init__(
@@ -76,16 +89,24 @@ class AdaptedPretrained(PretrainedInit):
         checkpoint: str,
         prefix: Optional[str] = None,
         map_location: str = 'cpu',
-        channels: Union[str, Sequence[int]] = 'repeat',
+        channels: Channels = 'repeat',
+        revise_keys: Pairs = (),
+        inflate: str = 'mean',
     ) -> None:
         super().__init__(checkpoint, prefix, map_location)
-        if channels not in _MODES and not _is_list(channels):
+        if channels not in CHANNELS and not is_list(channels):
             raise ValueError(
                 "AdaptedPretrained: `channels` is 'repeat', 'mean', 'zero' or "
                 'a list that has for each input channel of the model the '
                 f'number of a pretrained one, from 0; not {channels!r}'
             )
-        self.channels = channels
+        if inflate not in INFLATE:
+            raise ValueError(
+                "AdaptedPretrained: `inflate` is 'mean' or 'center', not "
+                f'{inflate!r}'
+            )
+        self.channels, self.inflate = channels, inflate
+        self.revise_keys = checked_pairs(revise_keys)
 
     def __call__(self, module: nn.Module) -> None:
         """Load the checkpoint into a module."""
@@ -99,12 +120,12 @@ class AdaptedPretrained(PretrainedInit):
             for key, tensor in {**child._parameters, **child._buffers}.items():
                 name = args[0] + key
                 value: Any = state.get(name)
-                if key in temporary or not _differ(tensor, value):
+                if key in temporary or not differ(tensor, value):
                     continue
                 try:
-                    _check_adaptable(child, key, value, tensor, self.channels)
-                    new = tensor.shape[1]
-                    state[name] = adapt_channels(value, new, self.channels)
+                    state[name] = fitted(
+                        child, key, value, tensor, self.channels, self.inflate
+                    )
                     adapted.append(name)
                 except ValueError as error:
                     problems.append(
@@ -120,7 +141,7 @@ class AdaptedPretrained(PretrainedInit):
             for child in module.modules()
         ]
         try:
-            super().__call__(module)
+            self._load(module)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -130,96 +151,42 @@ class AdaptedPretrained(PretrainedInit):
                 + '; '.join(problems)
             )
         print_log(
-            f'input channels adapted ({self.channels!r}): '
+            f'shapes adapted ({self._how()}): '
             f'{", ".join(adapted) or "none, all shapes fit"}',
             logger='current',
         )
 
     def _get_init_info(self) -> str:
-        return f'{super()._get_init_info()}, channels={self.channels}'
+        return f'{super()._get_init_info()}, {self._how()}'
 
+    def _how(self) -> str:
+        return f'channels={self.channels!r}, inflate={self.inflate!r}'
 
-def adapt_channels(
-    weight: Tensor, new: int, channels: Union[str, Sequence[int]]
-) -> Tensor:
-    """Give a weight another number of input channels.
+    def _load(self, module: nn.Module) -> None:
+        """Load the checkpoint under the names that the module has."""
+        # As in MMEngine: this imports DeepSpeed, where it is installed.
+        from mmengine.runner import CheckpointLoader, load_state_dict
 
-    Args:
-        weight (Tensor): Shape (out, old, ...).
-        new (int): Number of channels to have.
-        channels (str | list[int]): As in :class:`AdaptedPretrained`.
-
-    Returns:
-        Tensor: Shape (out, new, ...).
-
-    Raises:
-        ValueError: If ``channels`` does not say what the channels are.
-    """
-    old = weight.shape[1]
-    if not isinstance(channels, str):
-        if len(channels) != new or max(channels) >= old:
+        part = f'{self.prefix} of the' if self.prefix else 'the'
+        print_log(
+            f'load {part} model from: {self.checkpoint}', logger='current'
+        )
+        found = CheckpointLoader.load_checkpoint(
+            self.checkpoint, self.map_location, 'current'
+        )
+        if not isinstance(found, dict):
             raise ValueError(
-                f'`channels` must have {new} entries from 0 to {old - 1}; it '
-                f'has {len(channels)} from {min(channels)} to {max(channels)}'
+                f'{self.checkpoint} holds a {type(found).__name__}, and no '
+                'state dict'
             )
-        return weight[:, list(channels)]
-    if channels == 'repeat':
-        return weight[:, [i % old for i in range(new)]] * (old / new)
-    if new < old:
-        raise ValueError(
-            f'channels={channels!r} has nothing to fill where there are '
-            "fewer; 'repeat' or a list says which ones to take"
-        )
-    adapted = weight.new_zeros(weight.shape[0], new, *weight.shape[2:])
-    adapted[:, :old] = weight
-    if channels == 'mean':
-        adapted[:, old:] = weight.mean(1, keepdim=True)
-    return adapted
-
-
-def _check_adaptable(
-    module: nn.Module,
-    key: str,
-    value: Tensor,
-    tensor: Tensor,
-    channels: Union[str, Sequence[int]],
-) -> None:
-    layers = (*CONVOLUTIONS, nn.Linear)
-    inputs_only = (
-        value.dim() == tensor.dim()
-        and value.shape[:1] == tensor.shape[:1]
-        and value.shape[2:] == tensor.shape[2:]
-    )
-    if key != 'weight' or not isinstance(module, layers) or not inputs_only:
-        raise ValueError(
-            'only the input channels of convolutions can be adapted'
-        )
-    if isinstance(module, nn.Linear) and isinstance(channels, str):
-        raise ValueError(
-            'which in-features of a linear layer are the same channel is not '
-            'known; `channels` can be a list with an entry for each in-feature'
-        )
-
-
-def _differ(tensor: Optional[Tensor], value: Any) -> bool:
-    """Whether a tensor is there on both sides, in shapes that torch would
-    not load: it takes a scalar from a list of them.
-    """
-    return (
-        isinstance(tensor, Tensor)
-        and isinstance(value, Tensor)
-        and not is_lazy(tensor)
-        and value.shape != tensor.shape
-        and not (tensor.dim() == 0 and value.dim() == 1)
-    )
-
-
-def _is_list(channels: Any) -> bool:
-    return (
-        isinstance(channels, (list, tuple))
-        and len(channels) > 0
-        and all(type(c) is int and c >= 0 for c in channels)
-    )
+        state = found.get('state_dict', found)
+        try:
+            state = renamed(state, self.prefix, self.revise_keys)
+        except ValueError as error:
+            raise ValueError(f'of {self.checkpoint}, {error}') from error
+        load_state_dict(module, state, strict=False, logger='current')
+        if hasattr(module, '_params_init_info'):
+            update_init_info(module, init_info=self._get_init_info())
 
 
 def _init_children(module: nn.Module) -> None:

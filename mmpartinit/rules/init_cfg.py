@@ -11,11 +11,12 @@ from inspect import signature
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch.nn as nn
-from mmengine.model import initialize
+from mmengine.model import PretrainedInit, initialize
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor
 
 from ..errors import Collector, RuleError, nearest, short
+from ..initializers.adapted import AdaptedPretrained
 from ..initializers.traits import layer_names, reads, writes
 
 
@@ -248,6 +249,9 @@ def _strange_keys(kind: Any, scope: Optional[str], cfg: Dict[str, Any]) -> str:
     if not strange or not known:
         return ''
     named = ', '.join(repr(key) + nearest(key, known) for key in strange)
+    adapted = _parameters(AdaptedPretrained.__init__)
+    if kind is PretrainedInit and set(strange) <= set(adapted):
+        known[-1] += f'; AdaptedPretrained takes {", ".join(strange)} as well'
     return f'{short(name)} takes no {named}; it takes {", ".join(known)}'
 
 

@@ -81,7 +81,7 @@ PYTHON = dict(
     migrate=6,
     **{'own-block': 4},
     quickstart=3,
-    recipes=12,
+    recipes=15,
     report=1,
     why=3,
 )

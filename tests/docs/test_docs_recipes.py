@@ -9,6 +9,7 @@ import torch.nn as nn
 from mmengine.config import ConfigDict
 from test_docs_code import pages, rules_of, run
 from toy import same, snapshot
+from videos import as_mmaction2, resnet50
 
 from mmpartinit import init_modules, record_loads
 from mmpartinit.demo.digits import SmallResNet
@@ -180,9 +181,80 @@ def test_five_channels_of_swin(page, weights):
 
 
 @recipes
+def test_names_that_start_in_another_way(page, weights):
+    model = parts(backbone=SmallResNet())
+    state = values_of(model['backbone'], 1)
+    weights('moco', {f'module.encoder_q.{k}': v for k, v in state.items()})
+    carry_out(page, 9, model)
+    for name, value in state.items():
+        assert same(model['backbone'].state_dict()[name], value), name
+
+
+class ViT(nn.Module):
+    """With the names of timm, or those of mmpretrain."""
+
+    def __init__(self, proj, blocks, norm, last, fc1, fc2):
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.ones(1, 1, 4))
+        self.patch_embed = parts(**{proj: nn.Conv2d(3, 4, 2)})
+        layers = nn.ModuleList()
+        for _ in range(2):
+            layer = parts(attn=parts(qkv=nn.Linear(4, 12)))
+            layer['attn']['proj'] = nn.Linear(4, 4)
+            layer[f'{norm}1'], layer[f'{norm}2'] = (
+                nn.LayerNorm(4) for _ in 'ab'
+            )
+            add(layer, fc1, nn.Linear(4, 8))
+            add(layer, fc2, nn.Linear(8, 4))
+            layers.append(layer)
+        self.add_module(blocks, layers)
+        self.add_module(last, nn.LayerNorm(4))
+
+
+def add(module, path, layer):
+    """Add a layer at a path, with modules on the way where there are none."""
+    *way, last = path.split('.')
+    for name in way:
+        if name not in module._modules:
+            module.add_module(name, nn.Module())
+        module = module._modules[name]
+    module.add_module(last, layer)
+
+
+@recipes
+def test_other_names(page, weights):
+    timm = ViT('proj', 'blocks', 'norm', 'norm', 'mlp.fc1', 'mlp.fc2')
+    ours = ViT(
+        *('projection', 'layers', 'ln', 'ln1'),
+        *('ffn.layers.0.0', 'ffn.layers.1'),
+    )
+    for value in timm.state_dict().values():
+        value.normal_()
+    weights('vit_timm', {**timm.state_dict(), 'head.weight': torch.ones(2)})
+    model = parts(backbone=ours)
+    _, wrote = carry_out(page, 10, model)
+    assert wrote == set(model.state_dict())
+    pairs = zip(timm.state_dict().values(), ours.state_dict().values())
+    assert all(same(old, new) for old, new in pairs)
+
+
+@recipes
+def test_from_images_to_videos(page, weights):
+    state = weights('r50', resnet50(2).state_dict())
+    names = run(page.blocks('python')[11])
+    rules = rules_of(names)
+    rules[0]['init_cfg']['checkpoint'] = 'weights/r50.pth'
+    model = parts(backbone=resnet50(3))
+    report = init_modules(model, rules)
+    assert report_names(report) == set(model.state_dict())
+    for name, value in as_mmaction2(model['backbone'], state).items():
+        assert same(model['backbone'].state_dict()[name], value), name
+
+
+@recipes
 def test_a_block_that_changes_nothing(page):
     model = parts(neck=parts(mix=nn.Conv2d(4, 4, 3, padding=1)))
-    carry_out(page, 9, model)
+    carry_out(page, 12, model)
     x = torch.randn(2, 4, 6, 6)
     assert model['neck']['mix'](x).equal(x)
 
@@ -194,7 +266,7 @@ def test_a_stage_from_scratch(page):
 
     model = parts(backbone=ResNet(18))
     model.load_state_dict(values_of(model, 3))
-    _, wrote = carry_out(page, 10, model, set(model.state_dict()))
+    _, wrote = carry_out(page, 13, model, set(model.state_dict()))
     stage = {n for n in model.state_dict() if '.layer4.' in n}
     assert wrote == stage
     norm = model['backbone'].layer4[1].bn2
@@ -206,7 +278,7 @@ def test_orthogonal_weights(page):
     attn = nn.MultiheadAttention(8, 2)
     neck = parts(mlp=nn.Linear(8, 4), gru=nn.GRU(8, 8, 2), attn=attn)
     model = parts(neck=neck)
-    carry_out(page, 11, model)
+    carry_out(page, 14, model)
     for weight in (neck['mlp'].weight.T, neck['gru'].weight_hh_l1):
         square = weight.T @ weight
         torch.testing.assert_close(square, torch.eye(len(square)))
