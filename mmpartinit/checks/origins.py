@@ -5,13 +5,13 @@ from typing import Any, Collection, Dict, List, Sequence
 import torch.nn as nn
 
 from ..errors import Finding, some
-from ..model.checkpoints import renaming
 from ..model.origins import Origins
 from ..model.tree import Entry, ModelTree
 from ..rules.matching import Match
 from ..rules.rule import Rule
+from .files import nothing_loaded, renamed, shapes
 from .findings import Written, found
-from .uncovered import pretrained_parts, uncovered, without_start
+from .uncovered import uncovered, without_start
 
 
 def about_origins(
@@ -23,15 +23,15 @@ def about_origins(
     new = uncovered(tree, origins, matches)
     findings = [
         *_seeds_itself(origins),
-        *_nothing_loaded(tree, origins, matches),
+        *nothing_loaded(tree, origins, matches),
         *_lost(tree, origins),
         *_partly(origins, matches),
-        *_shapes(origins),
+        *shapes(origins),
     ]
-    renamed = _renamed(tree, origins, new)
+    others = renamed(tree, origins, new)
     misfits = [
         name
-        for f in (*findings, *renamed)
+        for f in (*findings, *others)
         for name in f.names
         if f.code in ('shape', 'renamed')
     ]
@@ -40,7 +40,7 @@ def about_origins(
         f'{len(new)} new tensors that no rule covers keep the values that '
         'they were built with'
     )
-    return [*findings, *renamed, *found('warning', 'uncovered', text, new)]
+    return [*findings, *others, *found('warning', 'uncovered', text, new)]
 
 
 def _seeds_itself(origins: Origins) -> List[Finding]:
@@ -54,45 +54,6 @@ def _seeds_itself(origins: Origins) -> List[Finding]:
         if origins.seeds_itself
         else []
     )
-
-
-def _nothing_loaded(
-    tree: ModelTree, origins: Origins, matches: Sequence[Match]
-) -> List[Finding]:
-    """State dicts of which nothing fitted, and configs whose file of weights
-    went nowhere.
-    """
-    findings = []
-    for checkpoint in origins.checkpoints:
-        path, unused = checkpoint.path, checkpoint.unused
-        if checkpoint.used or path in origins.whole or not unused:
-            continue
-        where = f'{path}.' if path else ''
-        names = [e.path for e in tree.entries if e.path.startswith(where)]
-        fit = renaming(tree, checkpoint, names)
-        hint = 'its names are others'
-        if fit and not fit.new:
-            hint = f'with prefix={fit.old!r} {len(fit.names)} would'
-        elif fit and not fit.old:
-            hint = f'{len(fit.names)} would fit {where}{fit.new[:-1]}'
-        elif fit:
-            hint = f'{len(fit.names)} would with {fit.new!r} for {fit.old!r}'
-        text = (
-            f'none of the {checkpoint.tensors} tensors of '
-            f'{checkpoint.file or "a checkpoint"} fits '
-            f'{path or "the model"}, into which it was loaded; {hint}'
-        )
-        findings.append(Finding('warning', 'nothing-loaded', text, []))
-    writes = any(match.new for match in matches)
-    # Formulas are no weights of a file; most of a part put in by code is.
-    has_some = origins.files or pretrained_parts(tree, origins)
-    if origins.expected and writes and not (findings or has_some):
-        text = (
-            'the config names a file of weights, and no tensor of the model '
-            'is from a file; rules write as if all of it were new'
-        )
-        findings.append(Finding('warning', 'nothing-loaded', text, []))
-    return findings
 
 
 def _lost(tree: ModelTree, origins: Origins) -> List[Finding]:
@@ -148,40 +109,6 @@ def _partly(origins: Origins, matches: Sequence[Match]) -> List[Finding]:
         f'elements of them that were drawn: {some(counts, 5)}'
     )
     return found('warning', 'partly', text, names)
-
-
-def _shapes(origins: Origins) -> List[Finding]:
-    """Tensors of checkpoints that have another shape in the model."""
-    shapes = {
-        name: f'{name} {tuple(there)}, here {tuple(here)}'
-        for checkpoint in origins.checkpoints
-        for name, there, here in checkpoint.shapes
-        if name not in origins.files
-    }
-    text = (
-        f'{len(shapes)} tensors of a checkpoint have another shape in the '
-        f'model, and were not loaded: {some(list(shapes.values()), 3)}'
-    )
-    return found('note', 'shape', text, list(shapes))
-
-
-def _renamed(
-    tree: ModelTree, origins: Origins, new: Sequence[str]
-) -> List[Finding]:
-    """Unused tensors of checkpoints that would fit under another name."""
-    findings = []
-    for checkpoint in origins.checkpoints:
-        fit = renaming(tree, checkpoint, new) if checkpoint.used else None
-        # Names decide where most of what went nowhere would fit.
-        if fit and 2 * len(fit.names) >= len(checkpoint.unused):
-            text = (
-                f'{len(checkpoint.unused)} tensors of '
-                f'{checkpoint.file or "a checkpoint"} went nowhere; with '
-                f'{fit.new!r} in place of {fit.old!r} {len(fit.names)} of '
-                'them would fit new ones'
-            )
-            findings += found('warning', 'renamed', text, fit.names)
-    return findings
 
 
 def put_in(

@@ -6,6 +6,7 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 from torch.nn.parameter import is_lazy
 
 from .loading import Load
+from .renaming import Revision, revision
 from .tree import ModelTree
 
 
@@ -21,6 +22,8 @@ class Checkpoint(NamedTuple):
             the name there, the shape in the file, the shape in the model.
         unused (dict[str, list[int]]): Those that have no place in the module,
             and their shapes.
+        head (str, optional): How the file's names start, where those of the
+            state dict lack that; None if it is not known.
     """
 
     path: str
@@ -29,10 +32,15 @@ class Checkpoint(NamedTuple):
     used: int
     shapes: List[Tuple[str, List[int], List[int]]]
     unused: Dict[str, List[int]]
+    head: Optional[str] = None
 
 
 def outcome(
-    tree: ModelTree, path: str, load: Load, file: Optional[str]
+    tree: ModelTree,
+    path: str,
+    load: Load,
+    file: Optional[str],
+    head: Optional[str] = None,
 ) -> Checkpoint:
     """Say what became of a state dict that was loaded at a path."""
     there = _under(tree, path)
@@ -45,7 +53,8 @@ def outcome(
     ]
     unused = {n: shape for n, shape in left.items() if n not in there}
     used = len(load.records) if load.used else 0
-    return Checkpoint(path, file, len(load.shapes), used, shapes, unused)
+    count = len(load.shapes)
+    return Checkpoint(path, file, count, used, shapes, unused, head)
 
 
 class Renaming(NamedTuple):
@@ -89,6 +98,22 @@ def renaming(
     # Of several that fit as well, the shortest.
     best = max(pairs, key=lambda p: (len(pairs[p]), -len(p[0] + p[1])))
     return Renaming(*best, pairs[best])
+
+
+def revised(
+    tree: ModelTree, checkpoint: Checkpoint, new: Iterable[str]
+) -> Optional[Revision]:
+    """The renaming that makes a checkpoint's unused tensors fit new ones of
+    the model, if their names leave no doubt.
+    """
+    there, start = _under(tree, checkpoint.path), _head(checkpoint.path)
+    inner = {n[len(start) :] for n in new if n.startswith(start)}
+    shapes = {name: there[name] for name in inner if name in there}
+    # Counters are not new, and may be in the file under other names too.
+    counters = {e.path[len(start) :] for e in tree.entries if e.is_counter}
+    loaded = there.keys() - inner - counters
+    sure = revision(checkpoint.unused, shapes, loaded)
+    return sure and sure._replace(names=[start + n for n in sure.names])
 
 
 def _under(tree: ModelTree, path: str) -> Dict[str, List[int]]:

@@ -167,15 +167,21 @@ class _Judge:
         """What became of each state dict; and the file of each record."""
         files: Dict[int, Optional[str]] = {}
         for path, load in self.known.loads:
-            sources = map(self._source, load.records.values())
-            named = [source.file for source in sources if source]
+            sources = {n: self._source(r) for n, r in load.records.items()}
+            named = [source.file for source in sources.values() if source]
             file = max(set(named), key=named.count) if named else None
+            heads = {
+                source.key[: -len(name)]
+                for name, source in sources.items()
+                if source and source.key and source.key.endswith(name)
+            }
+            head = heads.pop() if len(heads) == 1 else None
             files.update({id(r): file for r in load.records.values()})
             there = {id(record) for record in records.values()}
             used = load.records.values()
             # A state dict of the model's own is no checkpoint.
             if not used or any(id(record) in there for record in used):
-                found = outcome(self.tree, path, load, file)
+                found = outcome(self.tree, path, load, file, head)
                 if found.used or found.shapes or found.unused:
                     origins.checkpoints.append(found)
         return files

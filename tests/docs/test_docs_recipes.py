@@ -7,6 +7,8 @@ import pytest
 import torch
 import torch.nn as nn
 from mmengine.config import ConfigDict
+from mmengine.model import initialize
+from pages import codes
 from test_docs_code import pages, rules_of, run
 from toy import same, snapshot
 from videos import as_mmaction2, resnet50
@@ -257,6 +259,38 @@ def test_a_block_that_changes_nothing(page):
     carry_out(page, 12, model)
     x = torch.randn(2, 4, 6, 6)
     assert model['neck']['mix'](x).equal(x)
+
+
+@pages('faq')
+def test_what_is_asked_elsewhere(page, weights):
+    rows = [row for row in page.rows() if len(row) == 3]
+    given = [
+        eval(code) for *_, cell in rows for code in codes(cell) if '(' in code
+    ]
+    whole, vit, inner, norm = given
+    net = SmallResNet()
+    state = values_of(net, 1)
+
+    weights('model', {f'backbone.{k}': v for k, v in state.items()})
+    initialize(net, whole)
+    assert all(same(v, state[k]) for k, v in net.state_dict().items())
+    report = init_modules(parts(backbone=SmallResNet()), [vit])
+    assert report_names(report) == {f'backbone.{k}' for k in state}
+
+    model = parts(backbone=parts(backbone=SmallResNet(), arm=nn.Linear(2, 2)))
+    weights('stdc2', state)
+    report = init_modules(model, [inner])
+    assert report_names(report) == {f'backbone.backbone.{k}' for k in state}
+
+    stages = {f'norm{i}': nn.LayerNorm(2 << i) for i in range(4)}
+    model = parts(backbone=parts(**stages))
+    last = weights('swin', dict(parts(norm=nn.LayerNorm(16)).state_dict()))
+    last['norm.weight'] += 1
+    weights('swin', last)
+    report = init_modules(model, [norm])
+    names = {f'backbone.norm3.{key}' for key in ('weight', 'bias')}
+    assert report_names(report) == names
+    assert model['backbone']['norm3'].weight.eq(2).all()
 
 
 @pytest.mark.needs_mmdet
