@@ -75,7 +75,8 @@ class AdaptedPretrained(PretrainedInit):
         inflate (str): How 2-D kernels become 3-D: ``'mean'``, all along the
             time and divided by its length, so that an image that stands still
             gives what it gave; ``'center'``, in the middle, and 0 elsewhere.
-            Both are those of mmaction2. Defaults to ``'mean'``.
+            mmaction2 has the one for its ``ResNet3d`` and the other for its
+            ``UniFormer``. Defaults to ``'mean'``.
 
     Raises:
         ValueError: If ``channels``, ``revise_keys`` or ``inflate`` is none of
