@@ -69,7 +69,7 @@ class AdaptedPretrained(PretrainedInit):
             With fewer channels than pretrained, ``'mean'`` and ``'zero'`` are
             an error: there is nothing to fill. Defaults to ``'repeat'``.
         revise_keys (list[tuple[str, str]]): Patterns and replacements for
-            :func:`re.sub`, as in MMEngine's ``load_checkpoint``, applied one
+            ``re.sub``, as in MMEngine's ``load_checkpoint``, applied one
             after the other to the names that the prefix has left. Defaults to
             (): names stay.
         inflate (str): How 2-D kernels become 3-D: ``'mean'``, all along the

@@ -15,7 +15,7 @@ def checked_pairs(revise_keys: Any) -> List[Tuple[str, str]]:
 
     Raises:
         ValueError: If it is no list of pairs, or if one of these cannot be
-            given to :func:`re.sub`.
+            given to ``re.sub``.
     """
     is_list = isinstance(revise_keys, (list, tuple))
     pairs: Sequence[Any] = revise_keys if is_list else [None]

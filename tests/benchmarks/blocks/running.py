@@ -209,7 +209,7 @@ def _train(cfg: Config, work_dir: str) -> Runner:
     cfg.experiment_name = uuid.uuid4().hex  # MMEngine has one logger for each
     # Each log has the config, which takes longer to be laid out than twenty
     # iterations take.
-    plain = patch('mmengine.config.config.FormatCode', lambda t, **_: (t, 1))
+    plain = patch.object(Config, 'pretty_text', '')
     with plain, redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         runner = Runner.from_cfg(cfg)
