@@ -215,12 +215,12 @@ RULES = dict(
         1,
         '`path` is missing',
     ),
-    no_init_cfg=Mistake(rule(init_cfg=''), 1, '`init_cfg` is missing'),
+    no_init_cfg=Mistake(rule(init_cfg=''), 1, 'a rule needs `init_cfg`'),
     both=Mistake(
         rule(keys="copy_from='neck'"),
         1,
-        'exclude each other; write two rules',
-        'exclude each other',
+        'to combine them, write two rules',
+        'to combine them',
     ),
     overwrite_yes=Mistake(
         rule(keys="overwrite='yes'"),

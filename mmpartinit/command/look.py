@@ -151,12 +151,12 @@ def look(cfg: Config, weights: bool = True) -> Look:
             whole, origins = WholeModel(model), Origins()
             return Look(cfg, whole, origins, hooks, None, wrong.findings)
         with _told(
-            f'the weights that the model asks for{_asked(cfg)} cannot be had',
+            f'cannot load the weights of the model{_asked(cfg)}',
             _WITHOUT,
         ):
             init_model(model)
-        what = f'the weights of load_from={cfg.get("load_from")!r}'
-        with _told(f'{what} cannot be had', _WITHOUT):
+        what = f'cannot load the weights of load_from={cfg.get("load_from")!r}'
+        with _told(what, _WITHOUT):
             load_weights(model, cfg, others, wrong)
         whole = WholeModel(model)
         origins = origins_of(whole, build_again(cfg), files)

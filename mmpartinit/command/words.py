@@ -53,7 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The words that the command takes."""
     parser = argparse.ArgumentParser(
         prog='mmpartinit',
-        description='Say where every weight of a modified model comes from.',
+        description='Initialise what you added to a pretrained model, and see '
+        'where every weight comes from.',
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -192,11 +192,11 @@ def _check_keys(cfg: Dict[str, Any], wrong: Collector) -> None:
     if not paths or not all(isinstance(path, str) for path in paths):
         say(f'`path` must be a str or a list of str, not {short(list(paths))}')
     if 'init_cfg' not in cfg and 'copy_from' not in cfg:
-        say('`init_cfg` is missing, or `copy_from`')
+        say('a rule needs `init_cfg` or `copy_from`')
     if 'init_cfg' in cfg and 'copy_from' in cfg:
         say(
-            '`init_cfg` and `copy_from` exclude each other; write two rules, '
-            'of which the later wins'
+            'use either `init_cfg` or `copy_from`; to combine them, write two '
+            'rules (the later wins)'
         )
     for key in _FLAGS:
         if not isinstance(cfg.get(key, False), bool):

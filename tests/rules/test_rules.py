@@ -26,7 +26,7 @@ def gate_init(module):
     'rule, words',
     [
         (dict(init_cfg=ZERO), '`path` is missing'),
-        (dict(path='a'), '`init_cfg` is missing'),
+        (dict(path='a'), 'a rule needs `init_cfg`'),
         (dict(path='a', init_cgf=ZERO), "'init_cgf'; did you mean 'init_cfg'"),
         (dict(path='a', init_cfg=ZERO, overwrite=1), '`overwrite` must be'),
         (dict(path='a', init_cfg=ZERO, optional='no'), '`optional` must be'),
@@ -118,7 +118,7 @@ def test_a_wrong_key_of_the_hook_is_refused(arguments):
 
 def test_the_error_comes_when_the_runner_is_built(work_dir):
     hook = dict(type='CustomModuleInitHook', modules=[dict(path='head')])
-    with pytest.raises(RuleError, match='`init_cfg` is missing'):
+    with pytest.raises(RuleError, match='a rule needs `init_cfg`'):
         build_runner(work_dir, custom_hooks=[hook])
 
 

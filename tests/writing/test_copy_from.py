@@ -152,8 +152,8 @@ def test_through_a_runner_after_loading(work_dir, tmp_path):
 @pytest.mark.parametrize(
     'rule, words',
     [
-        (dict(LAYER2, init_cfg=ZERO), 'exclude each other'),
-        (dict(path='head'), '`init_cfg` is missing, or `copy_from`'),
+        (dict(LAYER2, init_cfg=ZERO), 'to combine them'),
+        (dict(path='head'), 'a rule needs `init_cfg` or `copy_from`'),
         (dict(path='head', copy_from=3), 'must be the path of one module'),
         (dict(path='head', copy_from=''), 'must be the path of one module'),
         (dict(path='head', copy_from='a.?'), r'with no wildcards but `\*`'),
