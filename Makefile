@@ -55,11 +55,15 @@ bench: $(VENV)/.bench-ready
 blocks: $(VENV)/.test-ready
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/benchmarks blocks $(BLOCKS)
 
-# The pages in each language, in docs/_build. What looks wrong is an error.
+# The pages in each language, in docs/_build. What looks wrong is an error; where
+# there is Node.js, their search is asked for words too.
 DOCS := $(BIN)/sphinx-build -q -E -W --keep-going -n -c docs
 docs: $(VENV)/.docs-ready
 	$(DOCS) docs/en docs/_build/en
 	$(DOCS) -D language=zh_CN docs/zh_cn docs/_build/zh_cn
+	if command -v node; then \
+		node docs/search.js docs/_build/en frozen weights && \
+		node docs/search.js docs/_build/zh_cn 骨干 权重 冻结 初始化 断点续训; fi
 	@echo 'docs/_build/en/index.html docs/_build/zh_cn/index.html'
 
 lint: $(VENV)/.test-ready
