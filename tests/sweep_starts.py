@@ -45,6 +45,7 @@ from torch.utils.data import Dataset
 from mmpartinit import CustomModuleInitHook, InitReport
 from mmpartinit.command.look import look
 from mmpartinit.command.planning import plan_config
+from mmpartinit.start import build_model
 
 BLOCKS = 4  # in each model, in modules with such layers
 LAYERS = (nn.Conv2d, nn.Linear)
@@ -188,7 +189,7 @@ def _config(name: str, folder: str) -> Config:
 def _weights(cfg: Config) -> Dict[str, Any]:
     """Tensors of the model without new blocks; one in seven is left out."""
     torch.manual_seed(1)
-    state = MODELS.build(cfg.model).state_dict()
+    state = build_model(cfg).state_dict()
     names = [name for i, name in enumerate(state) if i % 7]
     return dict(state_dict={name: state[name] for name in names})
 

@@ -36,7 +36,8 @@ class PrivateMemory:
         kept (Sequence[Entry]): What must come out as it was.
         others (Sequence[Tensor]): Tensors that may share memory with these.
         is_read (bool): Whether the initializers may read what there is; else
-            the memory is left unfilled.
+            the memory is left unfilled, and that of what is kept is the same
+            for all of it: nobody looks at what is written there.
     """
 
     def __init__(
@@ -59,6 +60,8 @@ class PrivateMemory:
         ]
         self._tensors: List[Tensor] = []
         self._given: Dict[int, Tensor] = {}
+        written = {id(entry.value) for entry in new}
+        scratch = _Scratch()
         for numbers in regions(plain):
             region = [plain[number] for number in numbers]
             if not any(id(tensor) in tensors for tensor in region):
@@ -72,6 +75,8 @@ class PrivateMemory:
                     alone.clone(memory_format=order)
                     if is_read
                     else torch.empty_like(alone, memory_format=order)
+                    if id(region[0]) in written
+                    else scratch.like(alone)
                 )
             else:
                 self._give(region)
@@ -154,6 +159,23 @@ class PrivateMemory:
             tensor.data = self._home[id(tensor)]
         for tensor, value in self._aside:
             tensor.detach().copy_(value)
+
+
+class _Scratch:
+    """Memory to write to and forget, the same for all tensors of a device."""
+
+    def __init__(self) -> None:
+        self._memory: Dict[torch.device, Tensor] = {}
+
+    def like(self, tensor: Tensor) -> Tensor:
+        """Some of it, in the form of a tensor."""
+        size, device = tensor.numel() * tensor.element_size(), tensor.device
+        memory = self._memory.get(device)
+        if memory is None or len(memory) < size:
+            # What was given of a smaller one keeps it.
+            memory = torch.empty(size, dtype=torch.uint8, device=device)
+            self._memory[device] = memory
+        return memory[:size].view(tensor.dtype).view(tensor.shape)
 
 
 def _flat(tensor: Tensor) -> Tensor:

@@ -28,10 +28,10 @@ def resident(key: str) -> int:
 
 
 def rows():
-    """Against the loaded tensors of the largest match."""
+    """A rule for the whole model, against the largest tensor it keeps."""
     model = nn.ModuleList(Block() for _ in range(6))
     loaded = {name for name in model.state_dict() if 'project' in name}
-    rules = [dict(path='*', init_cfg=dict(type='Normal', layer='Linear'))]
+    rules = [dict(path='**', init_cfg=dict(type='Normal', layer='Linear'))]
     small = nn.ModuleList([nn.Linear(64, 64)])
     init_modules(small, rules)  # what is imported at first is not counted
     before = [model[0].project.weight.clone()]
@@ -44,8 +44,8 @@ def rows():
     largest = 4096 * 4096 * 4
     yield Row(
         'memory',
-        'peak of extra memory while writing 6 partly loaded modules',
-        'bytes of the loaded tensors of one of them',
+        'peak of extra memory, rule `**` on a model of 408 MB, mostly loaded',
+        'bytes of the largest tensor that is kept',
         extra / largest,
         1.2,
         extra / MIB,
