@@ -142,7 +142,7 @@ def run_rules(
     rules: Sequence[Rule],
     seed: int,
     said: Collection[str],
-    optimized: Optional[Iterable[Tensor]] = None,
+    optimized: Optional[Iterable[Union[Tensor, Dict[str, Any]]]] = None,
 ) -> InitReport:
     """Plan and apply, on all ranks together: rank 0's origins count, what is
     said to be loaded, and its seed.
@@ -155,7 +155,7 @@ def run_rules(
 
 
 def not_resumed(
-    whole: WholeModel, rules: Sequence[Rule], names: Collection[str]
+    whole: WholeModel, rules: Sequence[Rule], names: Optional[Collection[str]]
 ) -> List[Finding]:
     """What rules name and a checkpoint that a run resumes from lacks: no rule
     writes it, since the run goes on.
@@ -163,8 +163,11 @@ def not_resumed(
     Args:
         whole (WholeModel): The model.
         rules (Sequence[Rule]): The rules.
-        names (Collection[str]): Names in the checkpoint.
+        names (Collection[str], optional): Names in the checkpoint; None
+            where they are not known.
     """
+    if names is None:
+        return []
     known = {name.replace('module.', '', 1) for name in names}.union(names)
     findings: Dict[Rule, Finding] = {}
     for match in match_rules(whole.tree, rules, (), Collector()):

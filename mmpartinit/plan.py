@@ -14,6 +14,7 @@ from typing import (
     List,
     Optional,
     Sequence,
+    Union,
 )
 
 from torch import Tensor
@@ -25,9 +26,11 @@ from .checks.matches import check_matches
 from .errors import Collector, Finding, RuleError
 from .model.origins import Origins
 from .model.whole import WholeModel
+from .processes.masters import Optimized
 from .processes.ranks import check_alike, on_all_ranks
 from .report import describe
 from .report.report import InitReport
+from .report.training import tell_training
 from .rules.matching import Match, loaded_names, match_rules
 from .rules.rule import Rule, checked_seed
 from .writing.apply import write_matches
@@ -74,7 +77,9 @@ class InitPlan:
         return self._report(None, log)
 
     def apply(
-        self, seed: int = 0, optimized: Optional[Iterable[Tensor]] = None
+        self,
+        seed: int = 0,
+        optimized: Optional[Iterable[Union[Tensor, Dict[str, Any]]]] = None,
     ) -> InitReport:
         """Write the new values.
 
@@ -84,9 +89,10 @@ class InitPlan:
 
         Args:
             seed (int): Seed of the run. Defaults to 0.
-            optimized (Iterable[Tensor], optional): Every parameter that an
-                optimizer updates, to find the written ones that are not among
-                them. Defaults to None: not looked for.
+            optimized (Iterable, optional): Every parameter that an optimizer
+                updates, or its ``param_groups``, to say which parameters train
+                and to find the written ones that do not. Defaults to None: not
+                looked for.
 
         Returns:
             InitReport: What was done, tensor by tensor.
@@ -104,7 +110,8 @@ class InitPlan:
         check_alike(self._acts)
         with self.whole.bare():
             log = write_matches(self.matches, self.whole, seed)
-            report = self._report(seed, log, optimized)
+            known = None if optimized is None else Optimized(optimized)
+            report = self._report(seed, log, known)
         describe.add_scales(report.tensors, self.whole)
         return report
 
@@ -124,7 +131,7 @@ class InitPlan:
         self,
         seed: Optional[int],
         log: WriteLog,
-        optimized: Optional[Iterable[Tensor]] = None,
+        optimized: Optional[Optimized] = None,
     ) -> InitReport:
         tree, written = log.tree, log.written
         findings = [
@@ -142,7 +149,7 @@ class InitPlan:
             findings += value.padding_filled(tree, log.matches, log.wrote)
         if optimized is not None:
             findings += find.not_optimized(tree, written, optimized)
-        return InitReport(
+        report = InitReport(
             seed,
             describe.tensor_records(self.origins, log),
             describe.rule_records(self.rules, self.matches, log),
@@ -150,6 +157,8 @@ class InitPlan:
             self.origins.known_by,
             describe.checkpoint_records(self.origins),
         )
+        tell_training(report, tree, optimized)
+        return report
 
     def _acts(self) -> List[Any]:
         """What has to be the same on all ranks."""

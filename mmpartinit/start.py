@@ -5,7 +5,17 @@ initialize it, load what the config names.
 """
 
 import copy
-from typing import Any, Iterator, List, Optional, Sequence, Set, Tuple, Union
+from typing import (
+    Any,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 import torch.nn as nn
 from mmengine.config import Config
@@ -13,7 +23,6 @@ from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.utils import is_method_overridden
-from torch import Tensor
 
 from .errors import Collector, Finding, told
 from .functions import origins_of
@@ -214,9 +223,9 @@ def _parts(cfg: Any) -> Iterator[Any]:
         yield from _parts(value)
 
 
-def optimized(runner: Any) -> List[Tensor]:
-    """The parameters that a Runner's optimizers update."""
+def optimized(runner: Any) -> List[Dict[str, Any]]:
+    """The parameter groups of a Runner's optimizers."""
     groups = runner.optim_wrapper.param_groups
     # One list of groups, or one for each of several optimizers.
     lists = groups.values() if isinstance(groups, dict) else [groups]
-    return [p for groups in lists for g in groups for p in g['params']]
+    return [group for groups in lists for group in groups]

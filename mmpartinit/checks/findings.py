@@ -8,12 +8,11 @@ error, and lives in ``matches.py`` and ``items.py``.
 from typing import Collection, Dict, Iterable, List, Sequence, Set
 
 import torch.nn as nn
-from torch import Tensor
 
 from ..errors import Finding, nearest
 from ..initializers.traits import layer_names
 from ..model.tree import Entry, ModelTree
-from ..processes.masters import is_optimized
+from ..processes.masters import Optimized
 from ..rules.matching import Match
 from ..rules.rule import Rule
 from .items import ItemCheck
@@ -183,26 +182,36 @@ def frozen(tree: ModelTree, written: Written) -> List[Finding]:
     ]
     text = (
         f'{len(names)} parameters that rules write have requires_grad=False '
-        'and will never train (a new module inside `frozen_stages`?)'
+        'and will never train (a new module inside `frozen_stages` or '
+        '`freeze`?)'
     )
     return found('warning', 'frozen', text, names)
 
 
 def not_optimized(
-    tree: ModelTree, written: Written, optimized: Iterable[Tensor]
+    tree: ModelTree, written: Written, optimized: Optimized
 ) -> List[Finding]:
-    """Parameters that were written and that no optimizer updates."""
-    known = {id(tensor) for tensor in optimized}
-    names = [
-        entry.path
-        for entry in _parameters(tree, written)
-        if entry.value.requires_grad and not is_optimized(entry.value, known)
-    ]
+    """Parameters that were written and that no optimizer moves."""
+    names: List[str] = []
+    still: List[str] = []
+    for entry in _parameters(tree, written):
+        if not entry.value.requires_grad:
+            continue  # said already
+        if not optimized.has(entry.value):
+            names.append(entry.path)
+        elif not optimized.moves(entry.value):
+            still.append(entry.path)
     text = (
         f'{len(names)} written parameters are in no parameter group of the '
         'optimizer and will never train'
     )
-    return found('warning', 'not-optimized', text, names)
+    findings = found('warning', 'not-optimized', text, names)
+    text = (
+        f'{len(still)} written parameters are in a parameter group whose '
+        'learning rate is 0, and do not train (new modules in a part with '
+        '`lr_mult=0`? `custom_keys` of `paramwise_cfg` give them another)'
+    )
+    return findings + found('warning', 'not-optimized', text, still)
 
 
 def _parameters(tree: ModelTree, written: Written) -> List[Entry]:

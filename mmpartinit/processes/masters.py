@@ -1,9 +1,9 @@
-"""The master copies of parameters that DeepSpeed's optimizers keep.
+"""What optimizers have, and the master copies that DeepSpeed's keep.
 
-A plain write does not reach them, so that the first step would undo it.
+A plain write does not reach those, so that the first step would undo it.
 """
 
-from typing import Iterable, Set
+from typing import Any, Dict, Iterable, Union
 
 import torch.nn as nn
 from torch import Tensor
@@ -37,16 +37,41 @@ def no_access(model: nn.Module) -> str:
     return ''
 
 
-def is_optimized(tensor: Tensor, optimized: Set[int]) -> bool:
-    """Whether a parameter, or what it stands in for, is among the
-    optimizers', of which ``optimized`` holds ``id()``.
+class Optimized:
+    """What optimizers update.
+
+    Args:
+        optimized (Iterable): Their parameters, or their parameter groups.
     """
-    parameter = original(tensor)
-    # DeepSpeed gives its optimizers flat copies, and marks what is in them.
-    marks = ('_z3_optimizer', '_hp_mapping')
-    return id(parameter) in optimized or any(
-        hasattr(parameter, mark) for mark in marks
-    )
+
+    def __init__(
+        self, optimized: Iterable[Union[Tensor, Dict[str, Any]]]
+    ) -> None:
+        self._moves: Dict[int, bool] = {}
+        for item in optimized:
+            group = item if isinstance(item, dict) else {'params': [item]}
+            # A schedule may begin at 0; it goes on from where it began.
+            rates = group.get('lr', 1.0), group.get('initial_lr', 0.0)
+            for parameter in group['params']:
+                self._moves[id(parameter)] = any(rates)
+
+    def has(self, tensor: Tensor) -> bool:
+        """Whether a parameter, or what it stands in for, is among them."""
+        parameter = original(tensor)
+        # DeepSpeed's get flat copies, and it marks what is in them.
+        marks = ('_z3_optimizer', '_hp_mapping')
+        return id(parameter) in self._moves or any(
+            hasattr(parameter, mark) for mark in marks
+        )
+
+    def moves(self, tensor: Tensor) -> bool:
+        """Whether it is, and its learning rate is not 0. Under DeepSpeed,
+        that holds if one of its rates is not.
+        """
+        known = self._moves.get(id(original(tensor)))
+        if known is None:
+            known = any(self._moves.values())
+        return known and self.has(tensor)
 
 
 def write_masters(tensors: Iterable[Tensor]) -> None:

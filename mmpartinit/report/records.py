@@ -27,6 +27,9 @@ class TensorRecord:
         file (str, optional): The file that its values are from; None where
             no file decided them, or it is not known which.
         key (str, optional): The name of its values in that file.
+        trains (bool, optional): Whether it needs a gradient, an optimizer has
+            it, and its learning rate is not 0; None for a buffer, and where
+            it is not known.
     """
 
     name: str
@@ -39,6 +42,7 @@ class TensorRecord:
     source: Optional[str] = None
     file: Optional[str] = None
     key: Optional[str] = None
+    trains: Optional[bool] = None
 
 
 @dataclass

@@ -33,6 +33,8 @@ class InitReport:
             reports of version 1.
         checkpoints (list[CheckpointRecord]): What became of each state dict
             that was loaded as a whole.
+        training (str): How much of the model trains, in a part of a sentence;
+            empty where that is not known.
     """
 
     seed: Optional[int]
@@ -41,6 +43,7 @@ class InitReport:
     findings: List[Finding] = field(default_factory=list)
     known_by: str = ''
     checkpoints: List[CheckpointRecord] = field(default_factory=list)
+    training: str = ''
 
     def origins(self) -> Dict[str, int]:
         """Number of tensors from each origin."""
@@ -107,6 +110,7 @@ class InitReport:
                 _records(Finding, data['findings']),
                 data.get('known_by', ''),
                 _records(CheckpointRecord, data.get('checkpoints', [])),
+                data.get('training', ''),
             )
             if version == 1:
                 for tensor in report.tensors:
@@ -140,6 +144,7 @@ class InitReport:
         origins = origin_lines(
             self.summary(),
             self.known_by,
+            self.training,
             self.tensors,
             self.checkpoints,
             lines is not None,
@@ -164,6 +169,7 @@ def _check(report: InitReport) -> None:
             raise ValueError(f'{tensor.name!r} has origin {tensor.origin!r}')
         _check_text(tensor.file, f'the file of {tensor.name!r}')
     _check_text(report.known_by, '`known_by`')
+    _check_text(report.training, '`training`')
     for finding in report.findings:
         if finding.level not in LEVELS:
             raise ValueError(f'a finding has level {finding.level!r}')

@@ -5,10 +5,9 @@ MeanTeacherHook copies the student over the teacher, others freeze a part with
 the new modules in it.
 """
 
-from typing import Dict, Iterable, List, Optional
+from typing import Any, Dict, Iterable, List, Optional
 
 import torch.nn as nn
-from torch import Tensor
 
 from ..checks import findings as find
 from ..errors import Finding
@@ -16,8 +15,7 @@ from ..model.values import Trace, trace
 from ..model.whole import WholeModel
 from .describe import add_scales
 from .report import InitReport
-
-_TRAINS = ('frozen', 'not-optimized')
+from .training import see_training
 
 
 class LastLook:
@@ -28,19 +26,23 @@ class LastLook:
     Args:
         model (nn.Module): The model, as it is after the rules.
         report (InitReport): What was done to it.
+
+    Attributes:
+        report (InitReport): The same, as it was corrected.
+        has_changed (bool): Whether there was something to correct.
     """
 
     def __init__(self, model: nn.Module, report: InitReport) -> None:
         self.report = report
+        self.has_changed = False
         self._model = model
         self._traces = self._look(WholeModel(model))
 
-    def correct(self, optimized: Iterable[Tensor]) -> List[Finding]:
+    def correct(self, optimized: Iterable[Dict[str, Any]]) -> List[Finding]:
         """Bring the report to what is there now, and say what has changed.
 
         Args:
-            optimized (Iterable[Tensor]): Every parameter that an optimizer
-                updates.
+            optimized (Iterable[dict]): The parameter groups of the optimizers.
         """
         report, whole = self.report, WholeModel(self._model)
         now = self._look(whole)
@@ -54,25 +56,17 @@ class LastLook:
             'training starts: something, such as a hook, wrote them since'
         )
         news = find.found('warning', 'changed-since', text, changed)
-        written = {
-            tensor.name: [tensor.rule]
-            for tensor in report.tensors
-            if tensor.origin == 'rule' and tensor.rule is not None
-        }
+        report.findings += news
         for tensor in report.tensors:
             if tensor.name in changed:
                 tensor.origin, tensor.rule, tensor.source = 'code', None, None
                 tensor.mean = tensor.std = None
         if changed:
             add_scales(report.tensors, whole)
-        trains = find.frozen(whole.tree, written)
-        trains += find.not_optimized(whole.tree, written, optimized)
-        before = [f for f in report.findings if f.code in _TRAINS]
-        news += [finding for finding in trains if finding not in before]
-        if news:
-            kept = [f for f in report.findings if f.code not in _TRAINS]
-            report.findings[:] = [*kept, *news]
-            report.findings += [f for f in trains if f not in news]
+        trained = [tensor.trains for tensor in report.tensors]
+        news += see_training(report, whole.tree, optimized)
+        trains = [tensor.trains for tensor in report.tensors]
+        self.has_changed = bool(news) or trains != trained
         return news
 
     def _look(self, whole: WholeModel) -> Dict[str, Optional[Trace]]:

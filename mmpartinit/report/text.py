@@ -50,19 +50,22 @@ def report_text(
 def origin_lines(
     summary: str,
     known_by: str,
+    training: str,
     tensors: Iterable[TensorRecord],
     checkpoints: Iterable[CheckpointRecord],
     is_short: bool,
     width: int,
 ) -> List[str]:
-    """What decided the values, and how that is known: the summary, and a line
-    for each file; where there is room, one for each checkpoint of which not
-    all went into the model.
+    """What decided the values, how that is known, and what trains: the
+    summary, and a line for each file; where there is room, one for each
+    checkpoint of which not all went into the model.
     """
     lines = textwrap.wrap(summary, width)
     if known_by:
         lines += textwrap.wrap(f'Known by {known_by}', width)
     files = Counter(t.file for t in tensors if t.file).most_common()
+    if training:
+        lines += textwrap.wrap(f'Trains: {training}', width)
     shown = files
     if is_short and len(files) > _MOST_FILES:
         shown = files[: _MOST_FILES - 1]

@@ -83,6 +83,7 @@ def test_the_file_holds_the_whole_report(work_dir, tmp_path):
         'findings',
         'known_by',
         'checkpoints',
+        'training',
     ]
     assert (data['version'], data['seed']) == (2, 3)
     origins = [tensor['origin'] for tensor in data['tensors']]
