@@ -8,20 +8,15 @@ from typing import Any, Dict, Optional, Sequence, Set, Union
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from .errors import Finding, some
+from .freezing.freeze import Freezing
 from .functions import not_resumed, run_rules
 from .model.second import Files, note_tensors
 from .model.whole import WholeModel
-from .report.publish import publish
+from .report.publish import log, publish
 from .report.report import InitReport
 from .report.since import LastLook
-from .rules.rule import (
-    checked_bool,
-    checked_loaded,
-    checked_seed,
-    one_seed,
-    parse_rules,
-)
+from .report.training import see_training
+from .rules import rule as keys
 from .start import has_trained, optimized, resumed_names, start_of
 
 
@@ -46,6 +41,9 @@ class CustomModuleInitHook(Hook):
             names of the state dict, or paths as in rules. Defaults to ().
         second_start (bool): Whether the model is built once more, to see what
             was not drawn. Defaults to True.
+        freeze (str | list[str], optional): What does not train: ``'loaded'``,
+            what a file decided or ``loaded`` names, and paths as in rules.
+            Defaults to None.
 
     Attributes:
         report (InitReport, optional): What was done; None before that.
@@ -72,12 +70,14 @@ class CustomModuleInitHook(Hook):
         report: bool = True,
         loaded: Union[str, Sequence[str]] = (),
         second_start: bool = True,
+        freeze: Union[None, str, Sequence[str]] = None,
     ) -> None:
-        self.write_report = checked_bool('report', report)
-        self.second_start = checked_bool('second_start', second_start)
-        self.rules = parse_rules(modules)
-        self.loaded = checked_loaded(loaded)
-        self.seed = None if seed is None else checked_seed(seed)
+        self.write_report = keys.checked_bool('report', report)
+        self.second_start = keys.checked_bool('second_start', second_start)
+        self.rules = keys.parse_rules(modules)
+        self.loaded = keys.checked_loaded(loaded)
+        self.freezing = Freezing(keys.checked_freeze(freeze))
+        self.seed = None if seed is None else keys.checked_seed(seed)
         self.report: Optional[InitReport] = None
         self._writes = False
         self._resumed: Optional[Set[str]] = None
@@ -92,25 +92,33 @@ class CustomModuleInitHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Initialize the new modules, once and at a fresh start only."""
-        if self._resumed is not None:
-            whole = WholeModel(runner.model)
-            _log(runner, not_resumed(whole, self.rules, self._resumed))
+        if self.report is not None:
             return
-        if self.report is not None or has_trained(runner):
+        if self._resumed is not None or has_trained(runner):
+            whole = WholeModel(runner.model)
+            log(not_resumed(whole, self.rules, self._resumed), runner.logger)
+            self.freezing.resume(whole, runner.message_hub)
             return
         ours = CustomModuleInitHook
         hooks = [hook for hook in runner.hooks if isinstance(hook, ours)]
         rules = [rule for hook in hooks for rule in hook.rules]
         again = all(hook.second_start for hook in hooks)
+        whole, origins = start_of(runner, again, self._files)
+        freezing = Freezing(e for h in hooks for e in h.freezing.entries)
+        freezing.check(whole)
         report = run_rules(
-            *start_of(runner, again, self._files),
+            whole,
+            origins,
             [replace(rule, index=i) for i, rule in enumerate(rules)],
-            one_seed((hook.seed for hook in hooks), runner.seed),
+            keys.one_seed((hook.seed for hook in hooks), runner.seed),
             [entry for hook in hooks for entry in hook.loaded],
             optimized(runner),
         )
+        freezing.start(whole, report, runner.message_hub)
+        see_training(report, whole.tree, optimized(runner))
         for hook in hooks:
             hook.report, hook._files = report, {}
+        self.freezing = freezing
         self._last = LastLook(runner.model, report)
         runner.logger.info(f'Where the weights come from:\n{report}')
         self._writes = any(hook.write_report for hook in hooks)
@@ -118,16 +126,10 @@ class CustomModuleInitHook(Hook):
             publish(report, runner.log_dir, runner.logger, runner.visualizer)
 
     def before_train_iter(self, runner: Any, *args: Any, **kw: Any) -> None:
-        """Look once more at what was written, before anything trains."""
+        """Hold what is frozen; at first, look once more at what is written."""
+        self.freezing.hold()
         last, self._last = self._last, None
         news = last.correct(optimized(runner)) if last else []
-        _log(runner, news)
-        if last and news and self._writes:
+        log(news, runner.logger)
+        if last and last.has_changed and self._writes:
             publish(last.report, runner.log_dir, runner.logger)
-
-
-def _log(runner: Any, findings: Sequence[Finding]) -> None:
-    for finding in findings:
-        names = some(finding.names, 5)
-        text = f'[{finding.code}] {finding.message}: {names}'
-        runner.logger.warning(text)

@@ -169,7 +169,8 @@ RULES = [
 
 @HOOKS.register_module()
 class WholeState(Hook):
-    """Keeps the whole model as it is at the start and after one step."""
+    """Keeps the whole model as it is at the start, after one step, and at
+    the end."""
 
     priority = 'LOWEST'
 
@@ -179,6 +180,9 @@ class WholeState(Hook):
     def after_train_iter(self, runner, batch_idx, **kwargs) -> None:
         if batch_idx == 0 and not hasattr(self, 'after'):
             self.after = whole_state(runner.model)
+
+    def after_train(self, runner) -> None:
+        self.end = whole_state(runner.model)
 
 
 def whole_state(model):
@@ -267,6 +271,7 @@ def build(engine, folder, changes):
         cfg['launcher'] = 'pytorch'
     changes = dict(changes)
     hook['modules'] = changes.pop('modules', RULES)
+    hook.update(changes.pop('keys', {}))
     cfg['custom_hooks'] += changes.pop('hooks', [])
     cfg.update(changes)
     runner = FlexibleRunner if 'strategy' in cfg else Runner
@@ -291,10 +296,12 @@ def train(engine, folder, changes):
     finally:
         ranks.broadcast = broadcast
     kept = {type(hook).__name__: hook for hook in runner.hooks}
+    report = kept['CustomModuleInitHook'].report
     return dict(
         start=kept['WholeState'].start,
         after=kept['WholeState'].after,
-        report=kept['CustomModuleInitHook'].report.to_dict(),
+        end=kept['WholeState'].end,
+        report=report.to_dict() if report else None,  # not after a resume
         sent=sent,
     )
 

@@ -19,6 +19,7 @@ WAY = [
     'demo',
     '__init__',
     'hook',
+    'freezing',
     'start',
     'functions',
     'plan',

@@ -11,6 +11,7 @@ from ..rules.matching import Match
 from ..rules.rule import Rule
 from .files import nothing_loaded, renamed, shapes
 from .findings import Written, found
+from .frozen import frozen_as_drawn
 from .uncovered import uncovered, without_start
 
 
@@ -203,12 +204,7 @@ def never_trained(
         and entry.path not in origins.constant
         and entry.path not in origins.kept
     ]
-    text = (
-        f'{len(names)} parameters have requires_grad=False, and neither a '
-        'checkpoint nor a rule supplies them: they keep the random values '
-        'that they were built with'
-    )
-    return found('warning', 'frozen-new', text, names)
+    return frozen_as_drawn(names)
 
 
 def unknown_loaded(names: Collection[str]) -> List[Finding]:

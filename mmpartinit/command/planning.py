@@ -3,10 +3,12 @@
 from typing import Any, Dict, List, Optional, Tuple
 
 from ..errors import Collector, Finding, RuleError
+from ..freezing.freeze import LOADED, Freezing
 from ..functions import not_resumed
 from ..hook import CustomModuleInitHook
 from ..plan import InitPlan, make_plan
 from ..report.report import InitReport
+from ..report.training import see_training
 from ..rules.rule import Rule, one_seed, read_rules
 from .hooks import NOT_ITS_OWN, replaced, strange_keys
 from .look import Look
@@ -21,11 +23,12 @@ def plan_config(seen: Look, weights: bool = True) -> InitReport:
     """
     wrong = Collector()
     wrong.findings += seen.wrong
-    rules, said = config_rules(seen, wrong)
+    rules, said, freeze = config_rules(seen, wrong)
     plan = make_plan(seen.whole, rules, seen.origins, said, weights)
     plan.findings[:0] = [*wrong.findings, *replaced(seen.cfg)]
     report = _tried(plan, _seed(seen) or 0) if weights else plan.preview()
     report.seed = _seed(seen)
+    _freeze(seen, Freezing(freeze), weights, report)
     report.findings += _remarks(seen, weights, report.findings)
     if seen.resumes is not None:
         names = seen.resumes.names
@@ -43,9 +46,26 @@ def _tried(plan: InitPlan, seed: int) -> InitReport:
     return plan.preview()
 
 
-def config_rules(seen: Look, wrong: Collector) -> Tuple[List[Rule], List[str]]:
-    """The rules of a config's hooks that can be read, and what they say to be
-    loaded; what is wrong with the hooks and with other rules is gathered.
+def _freeze(
+    seen: Look, freezing: Freezing, weights: bool, report: InitReport
+) -> None:
+    """Freeze what training would, as far as it is known without an engine."""
+    try:
+        freezing.check(seen.whole)
+        is_known = weights or LOADED not in freezing.entries
+        if is_known and seen.resumes is None:
+            freezing.start(seen.whole, report)
+            see_training(report, seen.whole.tree)
+    except RuleError as error:
+        report.findings[:0] = error.findings
+
+
+def config_rules(
+    seen: Look, wrong: Collector
+) -> Tuple[List[Rule], List[str], List[str]]:
+    """The rules of a config's hooks that can be read, what they say to be
+    loaded, and what to be frozen; what is wrong with the hooks and with other
+    rules is gathered.
     """
     rules: List[Rule] = []
     first = 0
@@ -68,7 +88,8 @@ def config_rules(seen: Look, wrong: Collector) -> Tuple[List[Rule], List[str]]:
                 raise RuleError.of('hook', str(error)) from error
     with wrong.gather():
         one_seed(hook.seed for hook in hooks)
-    return rules, [entry for hook in hooks for entry in hook.loaded]
+    said = [entry for hook in hooks for entry in hook.loaded]
+    return rules, said, [e for hook in hooks for e in hook.freezing.entries]
 
 
 def _seed(seen: Look) -> Optional[int]:

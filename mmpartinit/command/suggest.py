@@ -33,7 +33,7 @@ class Suggester:
     def __init__(self, seen: Look) -> None:
         self.seen, self.tree = seen, seen.whole.tree
         self.rules: List[Rule]
-        self.rules, self.said = config_rules(seen, Collector())
+        self.rules, self.said, _ = config_rules(seen, Collector())
         plan = self._plan(self.rules)
         self.errors = plan.errors
         self.names: Set[str] = _uncovered(plan)

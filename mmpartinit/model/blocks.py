@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from ..initializers.layers import own_reset
 from ..seeding import random_state_kept
 from .origins import Origins
-from .tree import Entry, ModelTree, Node
+from .tree import Entry, ModelTree, Module, Node
 from .values import one_value
 
 _NORM = dict(weight=1.0, bias=0.0, gamma=1.0, beta=0.0)
@@ -35,6 +35,25 @@ def outermost_new(tree: ModelTree, names: Collection[str]) -> List[Node]:
         if rest and all(entry.path in names for entry in rest):
             found.append(node)
     return tree.outermost(found)
+
+
+def outermost_still(
+    tree: ModelTree, names: Collection[str]
+) -> List[nn.Module]:
+    """The largest modules with tensors of these names, and with no parameter
+    that needs a gradient.
+    """
+    found = [
+        node
+        for node in tree.nodes
+        if isinstance(node, Module)
+        and any(entry.path in names for entry in node.tensors())
+        and not any(
+            isinstance(entry.value, nn.Parameter) and entry.value.requires_grad
+            for entry in node.tensors()
+        )
+    ]
+    return [node.value for node in tree.outermost(found)]
 
 
 def own_starts(

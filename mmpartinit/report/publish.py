@@ -2,10 +2,11 @@
 
 import os.path as osp
 from logging import Logger
-from typing import Any
+from typing import Any, Iterable
 
 from mmengine.dist import master_only
 
+from ..errors import Finding, some
 from .figure import as_image, draw_report, save_image
 from .report import InitReport
 
@@ -33,3 +34,10 @@ def publish(
             'Training goes on, but of the report of its start not all was '
             f'written or shown: {type(error).__name__}: {error}'
         )
+
+
+def log(findings: Iterable[Finding], logger: Logger) -> None:
+    """Write findings into a log, each in a line."""
+    for finding in findings:
+        names = some(finding.names, 5)
+        logger.warning(f'[{finding.code}] {finding.message}: {names}')

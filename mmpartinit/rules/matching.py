@@ -137,6 +137,27 @@ def loaded_names(
     return found, strange
 
 
+def named_tensors(
+    tree: ModelTree, paths: Sequence[str], where: str
+) -> Set[str]:
+    """Names of all tensors that lie at and under some paths, as in rules.
+
+    Raises:
+        RuleError: If a path matches nothing; its sentence starts with
+            ``where``.
+    """
+    selector, wrong = Selector(tree), Collector()
+    found: Set[str] = set()
+    for path in paths:
+        nodes = selector.select(parse_pattern(path))
+        with wrong.gather(where=where):
+            if not nodes:
+                raise no_match(path, selector)
+        found.update(e.path for node in nodes for e in node.tensors())
+    wrong.check()
+    return found
+
+
 def match_rules(
     tree: ModelTree,
     rules: Sequence[Rule],

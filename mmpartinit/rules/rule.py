@@ -116,6 +116,29 @@ def checked_loaded(loaded: Any) -> List[str]:
     return list(entries)
 
 
+def checked_freeze(freeze: Any) -> List[str]:
+    """The entries of ``freeze``, which may be written as a single one.
+
+    Raises:
+        RuleError: If it is something else, or a path cannot be read.
+    """
+    if freeze is None:
+        return []
+    entries = as_tuple(freeze)
+    if not entries or not all(isinstance(entry, str) for entry in entries):
+        raise RuleError.of(
+            'hook',
+            "`freeze` must be None, 'loaded', or a path or a list of paths, "
+            f'not {short(freeze)}',
+        )
+    wrong = Collector()
+    for entry in entries:
+        with wrong.gather(where='`freeze`'):
+            parse_pattern(entry)
+    wrong.check()
+    return list(entries)
+
+
 def checked_bool(key: str, value: Any) -> bool:
     """Check a key that is True or False.
 

@@ -45,10 +45,11 @@ def hook(*modules, **others):
 
 def values(tensor):
     """What a record of a tensor says, but for the name of the file, and for
-    what nothing but the model's own code drew.
+    what nothing but the model's own code drew, and for what an optimizer
+    has to say of it.
     """
     built = dict(mean=None, std=None) if tensor.origin == 'built' else {}
-    return replace(tensor, file=None, **built)
+    return replace(tensor, file=None, trains=None, **built)
 
 
 @pytest.fixture
@@ -100,6 +101,26 @@ def test_the_plan_is_what_training_does(toy, work_dir):
     assert 'warning [uncovered]' in done.stdout
     assert 'neck.adapter' in done.stdout
     assert plan.summary() in done.stdout
+
+
+def test_the_plan_says_what_would_be_frozen(toy, command):
+    folder = toy(
+        hook(NORMAL, SE_ZERO, freeze='loaded'), hook(freeze='neck.adapter')
+    )
+    words = ('plan', 'config.py', '--json', 'plan.json')
+    done = command(*words, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert 'Trains: at most 25 of 49 tensors, 376 of 837 par' in done.stdout
+    plan = InitReport.load(str(folder / 'plan.json'))
+    still = {t.name for t in plan.tensors if t.trains is False}
+    assert len(still) == 24 and 'head.bias' in still
+    # Nothing is known to be loaded; what paths name is frozen all the same.
+    done = command(*words, '--no-weights', cwd=folder)
+    assert done.returncode == 0 and 'Trains' not in done.stdout
+    wrong = toy(hook(NORMAL, freeze='backbone.layer3'), hook(freeze='**'))
+    done = command(*words, cwd=wrong)
+    assert done.returncode == 1
+    assert '`freeze`: no module and no parameter matches' in done.stdout
 
 
 def test_all_errors_of_all_rules_and_hooks_come_at_once(toy, command):

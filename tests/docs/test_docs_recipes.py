@@ -10,7 +10,7 @@ from mmengine.config import ConfigDict
 from mmengine.model import initialize
 from pages import codes
 from test_docs_code import pages, rules_of, run
-from toy import same, snapshot
+from toy import build_runner, pretrained, same, snapshot, start_of
 from videos import as_mmaction2, resnet50
 
 from mmpartinit import init_modules, record_loads
@@ -318,3 +318,26 @@ def test_orthogonal_weights(page):
         torch.testing.assert_close(square, torch.eye(len(square)))
     square = attn.in_proj_weight.T @ attn.in_proj_weight
     torch.testing.assert_close(square, torch.eye(8))
+
+
+@recipes
+@pytest.mark.parametrize('number', [0, 1])
+def test_training_only_what_is_new(page, number, work_dir, tmp_path):
+    state = pretrained(tmp_path / 'weights.pth')
+    blocks = [b for b in page.blocks('python') if 'freeze=' in b]
+    custom_hooks = run(blocks[number])['custom_hooks']
+    runner = build_runner(
+        work_dir,
+        custom_hooks=[*custom_hooks, dict(type='Witness')],
+        # Batch norm takes the gradient of a bias away; this moves it.
+        optim_wrapper=dict(
+            optimizer=dict(type='AdamW', lr=0.01, weight_decay=0.1)
+        ),
+        load_from=str(tmp_path / 'weights.pth'),
+    )
+    runner.train()
+    start, now = start_of(runner), runner.model.state_dict()
+    paths = ('backbone.stem', 'backbone.layer1', 'head')
+    for name, value in start.items():
+        still = name.startswith(paths) if number else name in state
+        assert same(now[name], value) is still, name

@@ -1,0 +1,1 @@
+"""What is named to be frozen does not train."""
