@@ -3,13 +3,15 @@
 import textwrap
 from typing import Any, List
 
-from ..checks.uncovered import pretrained_parts
+from ..checks.uncovered import pretrained_parts, uncovered
 from ..errors import some
 from .layered import Suggestion
 from .look import Look
+from .rates import custom_keys
 from .suggest import Suggester
 
 _WIDTH = 79
+_MOST_KEYS = 8  # more are no help
 
 
 def suggest(seen: Look, weights: bool = True) -> str:
@@ -77,8 +79,23 @@ def suggest(seen: Look, weights: bool = True) -> str:
             )
         )
         rules = _list('modules = ', _rules(suggestions))
-        return '\n'.join([*head, rules])
-    return '\n'.join([*head, _whole(seen, suggestions)])
+    else:
+        rules = _whole(seen, suggestions)
+    return '\n'.join([*head, rules, *_rates(seen)])
+
+
+def _rates(seen: Look) -> List[str]:
+    """How new parts are given another learning rate, as a comment."""
+    tree = seen.whole.tree
+    keys = custom_keys(tree, set(uncovered(tree, seen.origins, ())))
+    if not 0 < len(keys) <= _MOST_KEYS:
+        return []
+    text = 'Another learning rate for what is new, here ten times the other:'
+    code = as_code(dict(paramwise_cfg=dict(custom_keys=keys)), _WIDTH - 2, 16)
+    return [
+        _comment(text),
+        textwrap.indent(f'optim_wrapper = {code}', '# '),
+    ]
 
 
 def _buffers(names: List[str]) -> str:

@@ -10,10 +10,11 @@ import torch.nn as nn
 from as_process import TOY, run, said
 from mmengine.config import Config
 from mmengine.model import BaseModel, BaseModule
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from suggestions import findings, replanned, suggested, words
-from toy import SE_ZERO, pretrained, report_of, runner_cfg, same
+from toy import SE_ZERO, ToyModel, pretrained, report_of, runner_cfg, same
 
 from mmpartinit import init_modules, plan_init
 from mmpartinit.command.generalize import patterns_for, skeleton
@@ -121,6 +122,26 @@ def test_other_hooks_of_the_config_are_kept(tmp_path):
     exec(suggest(look(read_config(str(config)))), names)
     assert names['custom_hooks'][0] == ema
     assert len(names['custom_hooks']) == 2
+
+
+def test_keys_for_another_learning_rate(tmp_path):
+    """As MMEngine reads them, all that is new has it and nothing else."""
+    pretrained(tmp_path / 'weights.pth')
+    config = tmp_path / 'config.py'
+    text = TOY.replace('weights.pth', str(tmp_path / 'weights.pth'))
+    config.write_text(text)
+    seen = look(read_config(str(config)))
+    comment = suggest(seen).partition('# optim_wrapper')[2]
+    names = {}
+    exec(f'optim_wrapper{comment}'.replace('\n# ', '\n'), names)
+    cfg = names['optim_wrapper']
+    assert len(cfg['paramwise_cfg']['custom_keys']) == 3
+    cfg['optimizer'] = dict(type='SGD', lr=0.01)
+    built = build_optim_wrapper(seen.whole.model, cfg)
+    fast = {id(g['params'][0]) for g in built.param_groups if g['lr'] > 0.05}
+    old = ToyModel(new=False).state_dict()
+    for name, parameter in seen.whole.model.named_parameters():
+        assert (id(parameter) in fast) is (name not in old), name
 
 
 def test_a_config_that_loads_nothing_has_nothing_new(tmp_path, command):
