@@ -122,12 +122,15 @@ def grown(of: str, **arguments: Any) -> nn.Module:
     """A model with new blocks in some of its modules; they are not run."""
     model = MODELS.build(dict(type=of, **arguments))
     holders = [
-        module
-        for module in model.modules()
+        (path.partition('.')[2], module)
+        for path, module in model.named_modules()
         if not isinstance(module, (nn.Sequential, nn.ModuleList))
-        and any(isinstance(c, LAYERS) for c in module.children())
+        and any(isinstance(child, LAYERS) for child in module.children())
     ]
-    for module in holders[:: max(1, len(holders) // BLOCKS)]:
+    # In a teacher where they are in its student.
+    places = list(dict.fromkeys(place for place, _ in holders))
+    places = places[:: max(1, len(places) // BLOCKS)]
+    for module in (module for place, module in holders if place in places):
         module.grown = nn.Sequential(
             nn.Conv2d(8, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 8, 1)
         )
