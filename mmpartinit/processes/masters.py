@@ -48,10 +48,12 @@ class Optimized:
         self, optimized: Iterable[Union[Tensor, Dict[str, Any]]]
     ) -> None:
         self._moves: Dict[int, bool] = {}
+        self._one_moves = False
         for item in optimized:
             group = item if isinstance(item, dict) else {'params': [item]}
             # A schedule may begin at 0; it goes on from where it began.
             rates = group.get('lr', 1.0), group.get('initial_lr', 0.0)
+            self._one_moves |= any(rates)
             for parameter in group['params']:
                 self._moves[id(parameter)] = any(rates)
 
@@ -68,10 +70,8 @@ class Optimized:
         """Whether it is, and its learning rate is not 0. Under DeepSpeed,
         that holds if one of its rates is not.
         """
-        known = self._moves.get(id(original(tensor)))
-        if known is None:
-            known = any(self._moves.values())
-        return known and self.has(tensor)
+        moves = self._moves.get(id(original(tensor)), self._one_moves)
+        return moves and self.has(tensor)
 
 
 def write_masters(tensors: Iterable[Tensor]) -> None:
