@@ -26,8 +26,7 @@ from .trying import Values, percent, try_out, what_came
 class Suggester:
     """Finds rules for the new parts of a model.
 
-    It tries initializers out on the model, which is built to be looked at
-    only.
+    It tries initializers out on the model, which nobody will train.
     """
 
     def __init__(self, seen: Look) -> None:
@@ -46,7 +45,8 @@ class Suggester:
             self._apply(plan)
         self.maker = RuleMaker(self.tree, self.values)
         self.blocks = outermost_new(self.tree, new)
-        self.tried = try_out(seen, self.blocks, kept)
+        trying = self.blocks if self.names or self.own else []
+        self.tried = try_out(seen, trying, kept)
         self.left: Set[str] = set()  # new ones that are well as they are
         self.buffers: List[str] = []  # new ones, which no rule can write
 

@@ -114,8 +114,11 @@ def try_out(
     network: Optional[Network] = None,
 ) -> Tried:
     """Get ready to try starts of a model's new parts, on a network that can be
-    run or on made-up input.
+    run or on made-up input. Where there is nothing to try and no network
+    given, nothing is run.
     """
+    if not nodes and network is None:
+        return Tried()
     try:
         network = network or Network(seen.model, seen.cfg)
         tree, gone = seen.whole.tree, _gone(seen)
