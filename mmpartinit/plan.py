@@ -109,7 +109,9 @@ class InitPlan:
                 self._check_unchanged()
         check_alike(self._acts)
         with self.whole.bare():
-            log = write_matches(self.matches, self.whole, seed)
+            log = write_matches(
+                self.matches, self.whole, seed, self.origins.classes
+            )
             known = None if optimized is None else Optimized(optimized)
             report = self._report(seed, log, known)
         describe.add_scales(report.tensors, self.whole)
@@ -139,6 +141,7 @@ class InitPlan:
             *(log.problems() if seed is not None else ()),
             *find.not_written(self.matches, written),
             *find.not_copied(self.matches),
+            *find.by_name(log.notes),
             *find.rewritten(self.rules, written),
             *find.overwritten(tree, written, self.origins.kept),
             *find.differed(log.differed, self.matches),

@@ -21,10 +21,10 @@ import torch.nn as nn
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.utils import is_method_overridden
 
-from .errors import Collector, Finding, told
+from .errors import Collector, Finding, short, told
 from .functions import origins_of
 from .model.origins import Origins
 from .model.second import Build, Files
@@ -184,6 +184,7 @@ def start_of(
     build = build_again(runner.cfg, scope) if again else 'second_start=False'
     origins = origins_of(whole, build, files)
     origins.expected = names_checkpoint(runner.cfg)
+    origins.classes = train_classes(runner.cfg)
     return whole, origins
 
 
@@ -211,6 +212,34 @@ def names_checkpoint(cfg: Any) -> bool:
         part.get('checkpoint')
         for part in _parts(cfg.get('model'))
         if isinstance(part, dict) and 'Pretrained' in str(part.get('type'))
+    )
+
+
+def train_classes(cfg: Any) -> Union[List[str], str]:
+    """Names of the classes that a config trains on, or why they are not
+    known: what its train dataset is told to have, or what its class has,
+    without it being built. What wraps datasets has those of the first.
+    """
+    data = cfg.get('train_dataloader') or {}
+    data = data.get('dataset') if isinstance(data, dict) else data
+    while isinstance(data, dict) and ('dataset' in data or 'datasets' in data):
+        data = data.get('dataset') or (data.get('datasets') or [None])[0]
+    if not isinstance(data, dict):
+        return 'the config has no train dataset, as a dict, to take them from'
+    kind = data.get('type')
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(None) as registry:
+            kind = registry.get(kind) or kind
+    said = data.get('metainfo')
+    said = said if isinstance(said, dict) else None
+    load = getattr(kind, '_load_metainfo', None)  # as it reads them itself
+    meta = (load(said) if load else said) or {}
+    names = meta.get('classes')
+    if isinstance(names, (list, tuple)) and names:
+        return list(names)
+    return (
+        f"the config's train dataset, {short(kind)}, has no `classes` in its "
+        'metainfo'
     )
 
 

@@ -5,7 +5,7 @@ Each function looks for one kind of finding and knows nothing of the others;
 error, and lives in ``matches.py`` and ``items.py``.
 """
 
-from typing import Collection, Dict, Iterable, List, Sequence, Set
+from typing import Collection, Dict, Iterable, List, Sequence, Set, Tuple
 
 import torch.nn as nn
 
@@ -40,6 +40,11 @@ def nothing_to_do(rule: Rule, matches: Sequence[Match]) -> List[Finding]:
         return [rule.finding('warning', 'nothing-new', text, kept)]
     text = f' leaves {len(kept)} tensors as they were loaded or put in'
     return [rule.finding('note', 'kept', text, kept)] if kept else []
+
+
+def by_name(notes: Iterable[Tuple[Rule, str]]) -> List[Finding]:
+    """Rows that went by the names of classes, as their initializers say."""
+    return [rule.finding('note', 'classes', f': {t}') for rule, t in notes]
 
 
 def unused_items(rule: Rule, matches: Sequence[Match]) -> List[Finding]:

@@ -6,6 +6,8 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from ..errors import Collector, RuleError, some
+from ..initializers.adapted import AdaptedPretrained
+from ..initializers.rows import class_tensors
 from ..model.tensors import has_memory
 from ..model.tree import Entry
 from ..processes.units import lies_in_parts
@@ -32,6 +34,8 @@ def check_matches(
         )
     wrong = Collector()
     acting = [match for match in matches if match.new]
+    with wrong.gather():
+        _check_rows(rule, matches)
     _check_memory([entry for match in acting for entry in match.new], wrong)
     wrong.check()
     if rule.copy_from is not None:
@@ -49,6 +53,31 @@ def check_matches(
                     )
                 check.check(files)
     wrong.check()
+
+
+def _check_rows(rule: Rule, matches: Sequence[Match]) -> None:
+    """Rows that are to go by name, and were loaded as they are."""
+    if not any(
+        isinstance(item.initializer, AdaptedPretrained)
+        and item.initializer.classes is not None
+        for item in rule.init_cfg
+    ):
+        return
+    kept = [
+        entry.path
+        for match in matches
+        for known in class_tensors(match.target)
+        for entry in match.kept
+        if entry.value is known.tensor
+    ]
+    if kept:
+        raise RuleError.of(
+            'kept-classes',
+            f'{some(kept, 3)} would be kept as loaded, each row with the '
+            'class that it had in the file; with overwrite=True the rows '
+            'go by name (where the classes are the same, leave `classes` out)',
+            kept,
+        )
 
 
 def _check_copies(matches: Sequence[Match], wrong: Collector) -> None:

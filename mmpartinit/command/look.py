@@ -27,6 +27,7 @@ from ..start import (
     init_model,
     load_weights,
     names_checkpoint,
+    train_classes,
 )
 from .hooks import built_hooks, our_hooks, replaced
 from .reading import weights_only
@@ -161,6 +162,7 @@ def look(cfg: Config, weights: bool = True) -> Look:
         whole = WholeModel(model)
         origins = origins_of(whole, build_again(cfg), files)
         origins.expected = names_checkpoint(cfg)
+        origins.classes = train_classes(cfg)
         with _told('the checkpoint to resume from cannot be read'):
             resumes = _resume(cfg)
         return Look(cfg, whole, origins, hooks, resumes, wrong.findings)

@@ -1,13 +1,16 @@
 """``Pretrained`` for a model whose names and shapes differ from the file's."""
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit, is_model_wrapper, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
 
+from .around import around
+from .classes import both_names, checked_classes
 from .names import Pairs, checked_pairs, renamed
+from .rows import WAY_OUT, ClassRows, obstacle
 from .shapes import CHANNELS, INFLATE, Channels, differ, fitted, is_list
 
 
@@ -77,12 +80,23 @@ class AdaptedPretrained(PretrainedInit):
             gives what it gave; ``'center'``, in the middle, and 0 elsewhere.
             mmaction2 has the one for its ``ResNet3d`` and the other for its
             ``UniFormer``. Defaults to ``'mean'``.
+        classes (list[str] | dict, optional): Names of the model's classes, in
+            order, to give each the rows that the checkpoint has for the class
+            of that name; of mmdet's heads. Or a dict with ``old``, the names
+            of the checkpoint's classes, and ``new``, those of the model's.
+            Old ones that are left out are what the checkpoint says
+            (``meta.dataset_meta``), new ones what the config's train dataset
+            does, which only a rule of the hook and the command know. Rows of
+            classes that the checkpoint lacks stay as they are. Defaults to
+            None: rows stay in their order.
 
     Raises:
-        ValueError: If ``channels``, ``revise_keys`` or ``inflate`` is none of
-            these; on use, if no name has the prefix, if a pattern is in no
-            name, if two tensors would get one name, or if a tensor of the
-            checkpoint does not fit and cannot be adapted.
+        ValueError: If ``channels``, ``revise_keys``, ``inflate`` or
+            ``classes`` is none of these; on use, if no name has the prefix,
+            if a pattern is in no name, if two tensors would get one name, if
+            classes are not known or none is in the checkpoint, if a head is
+            not known, or if a tensor of the checkpoint does not fit and
+            cannot be adapted.
     """
 
     def __init__(
@@ -93,6 +107,7 @@ class AdaptedPretrained(PretrainedInit):
         channels: Channels = 'repeat',
         revise_keys: Pairs = (),
         inflate: str = 'mean',
+        classes: Union[None, Sequence[str], Dict[str, Sequence[str]]] = None,
     ) -> None:
         super().__init__(checkpoint, prefix, map_location)
         if channels not in CHANNELS and not is_list(channels):
@@ -108,10 +123,17 @@ class AdaptedPretrained(PretrainedInit):
             )
         self.channels, self.inflate = channels, inflate
         self.revise_keys = checked_pairs(revise_keys)
+        self.classes = checked_classes(classes)
+
+    def obstacle(self, module: nn.Module) -> str:
+        """Why a module cannot be initialized so; '' if it can."""
+        return '' if self.classes is None else obstacle(module)
 
     def __call__(self, module: nn.Module) -> None:
         """Load the checkpoint into a module."""
         _init_children(module)
+        found = self._read()
+        rows = self._rows(module, found)
         adapted: List[str] = []
         problems: List[str] = []
 
@@ -121,18 +143,23 @@ class AdaptedPretrained(PretrainedInit):
             for key, tensor in {**child._parameters, **child._buffers}.items():
                 name = args[0] + key
                 value: Any = state.get(name)
-                if key in temporary or not differ(tensor, value):
+                by_name = rows and rows.has(tensor) and value is not None
+                if key in temporary or not (by_name or differ(tensor, value)):
                     continue
                 try:
+                    if rows and by_name:
+                        state[name] = rows.fitted(value, tensor)
+                        continue
                     state[name] = fitted(
                         child, key, value, tensor, self.channels, self.inflate
                     )
                     adapted.append(name)
                 except ValueError as error:
+                    more = f'; {WAY_OUT}' if rows and not by_name else ''
                     problems.append(
                         f'{name} has the shape {tuple(value.shape)} in the '
                         f'checkpoint and {tuple(tensor.shape)} in the model, '
-                        f'and {error}'
+                        f'and {error}{more}'
                     )
 
         # Run by each module right before it loads, after hooks of the
@@ -142,7 +169,7 @@ class AdaptedPretrained(PretrainedInit):
             for child in module.modules()
         ]
         try:
-            self._load(module)
+            self._load(module, found)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -156,6 +183,10 @@ class AdaptedPretrained(PretrainedInit):
             f'{", ".join(adapted) or "none, all shapes fit"}',
             logger='current',
         )
+        if rows:
+            note = f'{self.checkpoint} gives {rows.note()}'
+            print_log(note, logger='current')
+            around().notes.append(note)
 
     def _get_init_info(self) -> str:
         return f'{super()._get_init_info()}, {self._how()}'
@@ -163,10 +194,10 @@ class AdaptedPretrained(PretrainedInit):
     def _how(self) -> str:
         return f'channels={self.channels!r}, inflate={self.inflate!r}'
 
-    def _load(self, module: nn.Module) -> None:
-        """Load the checkpoint under the names that the module has."""
+    def _read(self) -> Dict[str, Any]:
+        """What the file holds."""
         # As in MMEngine: this imports DeepSpeed, where it is installed.
-        from mmengine.runner import CheckpointLoader, load_state_dict
+        from mmengine.runner import CheckpointLoader
 
         part = f'{self.prefix} of the' if self.prefix else 'the'
         print_log(
@@ -180,6 +211,23 @@ class AdaptedPretrained(PretrainedInit):
                 f'{self.checkpoint} holds a {type(found).__name__}, and no '
                 'state dict'
             )
+        return found
+
+    def _rows(
+        self, module: nn.Module, found: Dict[str, Any]
+    ) -> Optional[ClassRows]:
+        """What gives rows by the names of classes, where that is wanted."""
+        if self.classes is None:
+            return None
+        try:
+            return ClassRows(module, *both_names(self.classes, found))
+        except ValueError as error:
+            raise ValueError(f'of {self.checkpoint}, {error}') from error
+
+    def _load(self, module: nn.Module, found: Dict[str, Any]) -> None:
+        """Load the checkpoint under the names that the module has."""
+        from mmengine.runner import load_state_dict
+
         state = found.get('state_dict', found)
         try:
             state = renamed(state, self.prefix, self.revise_keys)

@@ -1,7 +1,7 @@
 """What decided the values that a model's tensors hold."""
 
 from dataclasses import dataclass, field
-from typing import Dict, Iterable, List, Set
+from typing import Dict, Iterable, List, Set, Union
 
 from .checkpoints import Checkpoint
 from .second import Source
@@ -29,6 +29,8 @@ class Origins:
         seeds_itself (bool): Whether the model's code seeds the random numbers.
         looked (bool): Whether the values were looked at.
         expected (bool): Whether the config names a file of weights.
+        classes (list[str] | str): Names of the classes that the config trains
+            on, or why they are not known.
     """
 
     files: Dict[str, Source] = field(default_factory=dict)
@@ -41,6 +43,7 @@ class Origins:
     seeds_itself: bool = False
     looked: bool = False
     expected: bool = False
+    classes: Union[List[str], str] = 'there is no config to take them from'
 
     @property
     def kept(self) -> Set[str]:

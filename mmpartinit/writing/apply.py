@@ -5,11 +5,12 @@ Match by match, each from its own seed, the same on all ranks.
 
 from dataclasses import replace
 from itertools import groupby
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 
 from ..errors import Finding, RuleError, some
+from ..initializers.around import around, known
 from ..model.tensors import statistics
 from ..model.whole import WholeModel
 from ..processes.masters import write_masters
@@ -29,12 +30,22 @@ from .watch import memory_map
 
 
 def write_matches(
-    matches: Sequence[Match], whole: WholeModel, seed: int
+    matches: Sequence[Match],
+    whole: WholeModel,
+    seed: int,
+    classes: Union[Sequence[str], str],
 ) -> WriteLog:
     """Carry out a plan: write every match that has something new, in order.
 
     The global random state is left as it was, gradients are off. Every rank
     takes part, and all end with the values of rank 0.
+
+    Args:
+        matches (Sequence[Match]): What rules act on, in order.
+        whole (WholeModel): The model.
+        seed (int): Seed of the run.
+        classes (Sequence[str] | str): Names of the classes that the config
+            trains on, or why they are not known.
 
     Raises:
         RuleError: If an initializer fails, wrote nothing, replaced what it
@@ -53,7 +64,7 @@ def write_matches(
         concerned = [*match.new, *match.kept, *match.sources]
         return shards.units_of(entry.value for entry in concerned)
 
-    with random_state_kept(devices), torch.no_grad():
+    with random_state_kept(devices), torch.no_grad(), known(classes):
         # One group, unless parameters lie in parts.
         for units, members in groupby(acting, units_of):
             with shards.gathered(units):
@@ -116,6 +127,8 @@ def _write(
             number = module_seed(seed, match.path, match.n)
             seed_everything(number, devices)
             log.wrote.append(write_match(match, reach))
+            log.notes += [(match.rule, text) for text in around().notes]
+            around().notes.clear()
     except RuleError as caught:
         error = caught
     error = _with(error, outside.differences() if outside else [], unknown)

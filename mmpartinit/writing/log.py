@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
-from typing import Dict, Iterable, List, Sequence, Set
+from typing import Dict, Iterable, List, Sequence, Set, Tuple
 
 import torch.nn as nn
 
@@ -27,6 +27,7 @@ class WriteLog:
         statistics (dict[str, Statistics]): Of each written tensor.
         differed (list[str]): Those whose values were not the same on all
             ranks.
+        notes (list[tuple[Rule, str]]): What initializers said that they did.
     """
 
     tree: ModelTree
@@ -34,6 +35,7 @@ class WriteLog:
     wrote: List[List[Set[str]]] = field(default_factory=list)
     statistics: Dict[str, Statistics] = field(default_factory=dict)
     differed: List[str] = field(default_factory=list)
+    notes: List[Tuple[Rule, str]] = field(default_factory=list)
 
     @cached_property
     def written(self) -> Dict[str, List[int]]:

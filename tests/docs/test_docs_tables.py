@@ -238,11 +238,11 @@ def test_the_example_has_every_finding_that_one_process_can_have(page):
     plans = {'no-hook', 'several-hooks', 'no-weights', 'resume'}
     plans |= {'replaced-hooks', 'replaced-imports', 'not-resumed'}
     plans |= {'not-called'}
-    # Of several processes, of what was recorded, of a second start, and of
-    # what other hooks do.
+    # Of several processes, of what was recorded, of a second start, of what
+    # other hooks do, and of files.
     others = {'ranks-differed', 'nothing-loaded', 'shape', 'renamed', 'lost'}
     others |= {'put-in', 'partly', 'seeds-itself', 'frozen-new'}
-    others |= {'changed-since', 'not-frozen'}
+    others |= {'changed-since', 'not-frozen', 'classes'}
     assert shown == told.keys() - errors - plans - others
 
 
