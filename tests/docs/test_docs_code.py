@@ -83,7 +83,7 @@ PYTHON = dict(
     migrate=6,
     **{'own-block': 4},
     quickstart=3,
-    recipes=17,
+    recipes=18,
     report=1,
     why=3,
 )

@@ -253,10 +253,32 @@ def test_from_images_to_videos(page, weights):
         assert same(model['backbone'].state_dict()[name], value), name
 
 
+@pytest.mark.needs_mmdet
+@recipes
+def test_other_classes(page, weights):
+    from mmdet.models import FCOSHead
+
+    names = ['person', 'car', 'bus']
+    old = parts(bbox_head=FCOSHead(3, 4, feat_channels=4, norm_cfg=None))
+    for parameter in old.parameters():
+        nn.init.normal_(parameter)
+    meta = dict(dataset_meta=dict(classes=tuple(names)))
+    weights('old_detector', dict(state_dict=old.state_dict(), meta=meta))
+    head = FCOSHead(4, 4, feat_channels=4, norm_cfg=None)
+    model = parts(bbox_head=head)
+    before, wrote = carry_out(page, 12, model)
+    assert wrote == set(model.state_dict())
+    for key in ('weight', 'bias'):
+        name = f'bbox_head.conv_cls.{key}'
+        rows = old.state_dict()[name]
+        assert same(model.state_dict()[name][:3], rows[[1, 2, 0]])
+        assert same(model.state_dict()[name][3], before[name][3])
+
+
 @recipes
 def test_a_block_that_changes_nothing(page):
     model = parts(neck=parts(mix=nn.Conv2d(4, 4, 3, padding=1)))
-    carry_out(page, 12, model)
+    carry_out(page, 13, model)
     x = torch.randn(2, 4, 6, 6)
     assert model['neck']['mix'](x).equal(x)
 
@@ -300,7 +322,7 @@ def test_a_stage_from_scratch(page):
 
     model = parts(backbone=ResNet(18))
     model.load_state_dict(values_of(model, 3))
-    _, wrote = carry_out(page, 13, model, set(model.state_dict()))
+    _, wrote = carry_out(page, 14, model, set(model.state_dict()))
     stage = {n for n in model.state_dict() if '.layer4.' in n}
     assert wrote == stage
     norm = model['backbone'].layer4[1].bn2
@@ -312,7 +334,7 @@ def test_orthogonal_weights(page):
     attn = nn.MultiheadAttention(8, 2)
     neck = parts(mlp=nn.Linear(8, 4), gru=nn.GRU(8, 8, 2), attn=attn)
     model = parts(neck=neck)
-    carry_out(page, 14, model)
+    carry_out(page, 15, model)
     for weight in (neck['mlp'].weight.T, neck['gru'].weight_hh_l1):
         square = weight.T @ weight
         torch.testing.assert_close(square, torch.eye(len(square)))
