@@ -46,7 +46,6 @@ def runner_of(work_dir, classes, iterations, **changes):
                 val_interval=max(iterations, 1),
             ),
             'val_evaluator.ann_file': f'{data}test{len(classes)}.json',
-            'val_evaluator.classwise': True,
             **changes,
         }
     )
@@ -64,12 +63,6 @@ def with_rule(**rule):
     return dict(
         custom_hooks=[dict(type='CustomModuleInitHook', modules=[rule])]
     )
-
-
-def precisions(runner):
-    """Average precision of each old class."""
-    metrics = runner.val_loop.run()
-    return {name: metrics[f'coco/{name}_precision'] for name in OLD}
 
 
 def continued(work_dir, file, by_load_from):
