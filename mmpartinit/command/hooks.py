@@ -1,14 +1,11 @@
 """The hooks of a config, and what a Runner would say of them."""
 
-import ast
 import copy
-import os.path as osp
 import sys
-import tempfile
 from contextlib import contextmanager
 from inspect import signature
 from types import ModuleType
-from typing import Any, Dict, Iterator, List, Set, Tuple
+from typing import Any, Dict, Iterator, List, Set
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -16,7 +13,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner.priority import Priority, get_priority
 from mmengine.visualization import Visualizer
 
-from ..errors import Collector, Finding, RuleError, nearest, short, told
+from ..errors import Collector, RuleError, nearest, short, told
 from ..hook import CustomModuleInitHook
 
 _OURS = 'mmpartinit'
@@ -26,7 +23,7 @@ NOT_ITS_OWN = ('type', 'priority', '_scope_')
 
 def our_hooks(cfg: Config) -> List[Dict[str, Any]]:
     """The config's CustomModuleInitHooks, their ``type`` a class."""
-    hooks = [*(cfg.get('default_hooks') or {}).values(), *_listed(cfg)]
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *listed(cfg)]
     found = []
     for hook in hooks:
         kind = _class_of(hook) if isinstance(hook, dict) else None
@@ -36,7 +33,7 @@ def our_hooks(cfg: Config) -> List[Dict[str, Any]]:
     return found
 
 
-def _listed(cfg: Config) -> List[Any]:
+def listed(cfg: Config) -> List[Any]:
     """The custom hooks, also where they are in no plain list."""
     hooks = cfg.get('custom_hooks') or []
     if isinstance(hooks, dict):
@@ -79,16 +76,16 @@ def built_hooks(cfg: Config, wrong: Collector) -> List[Hook]:
             if hook is not None:
                 with wrong.gather(where='`default_hooks`'):
                     built += _built(hook)
-        for hook in _listed(cfg):
+        for hook in listed(cfg):
             with wrong.gather(where='`custom_hooks`'):
                 built += _built(hook)
-    named = [h for h in _listed(cfg) if isinstance(h, dict)]
+    named = [h for h in listed(cfg) if isinstance(h, dict)]
     if any(
         isinstance(hook.get('type'), str)
         and _class_of(hook) is CustomModuleInitHook
         for hook in named
     ) and not _is_imported(cfg):
-        imports = [*_imports(cfg), _OURS]
+        imports = [*imports_of(cfg), _OURS]
         wrong.add(
             'not-imported',
             f'nothing that the config imports imports {_OURS}, so that a '
@@ -182,7 +179,8 @@ def _get(kind: str) -> Any:
         return None
 
 
-def _imports(cfg: Config) -> List[str]:
+def imports_of(cfg: Config) -> List[str]:
+    """What a config names to be imported."""
     custom = cfg.get('custom_imports') or {}
     names = custom.get('imports') if isinstance(custom, dict) else None
     return [names] if isinstance(names, str) else list(names or [])
@@ -192,7 +190,7 @@ def _is_imported(cfg: Config) -> bool:
     """Whether what a config imports, or what that imports, imports this
     package; an import inside of a function is not seen.
     """
-    names = _imports(cfg)
+    names = imports_of(cfg)
     tops = {name.partition('.')[0] for name in names}
     left = [name for name in sys.modules if name.partition('.')[0] in tops]
     left = [name for name in left if name in names or '.' in name]
@@ -219,76 +217,3 @@ def _used_by(module: Any) -> Iterator[str]:
             name = getattr(value, '__module__', None)
             if isinstance(name, str):
                 yield name
-
-
-def replaced(cfg: Config) -> List[Finding]:
-    """What the lists of a config replace of those of its base files."""
-    base = _base(cfg)
-    if base is None:
-        return []
-    findings = []
-    types = [str(_type(hook)) for hook in _listed(cfg)]
-    lost = [h for h in _listed(base) if str(_type(h)) not in types]
-    if lost and 'custom_hooks' in cfg:
-        names = ', '.join(str(_type(hook)) for hook in lost)
-        keep = ', '.join(_as_code(hook) for hook in lost)
-        text = (
-            '`custom_hooks` replaces the list of the base config, so that '
-            f'{names} will not run; to keep them: custom_hooks = [{keep}, ...]'
-        )
-        findings.append(Finding('warning', 'replaced-hooks', text, []))
-    gone = [name for name in _imports(base) if name not in _imports(cfg)]
-    if gone:
-        imports = [*gone, *_imports(cfg)]
-        text = (
-            f'`custom_imports` replaces that of the base config, and '
-            f'{", ".join(gone)} will not be imported; to keep them: '
-            f'custom_imports = dict(imports={imports!r})'
-        )
-        findings.append(Finding('warning', 'replaced-imports', text, []))
-    return findings
-
-
-def _type(hook: Any) -> Any:
-    kind = hook.get('type') if isinstance(hook, dict) else type(hook)
-    return getattr(kind, '__name__', kind)
-
-
-def _as_code(hook: Any) -> str:
-    if not isinstance(hook, dict):
-        return repr(hook)
-    values = dict(hook.items(), type=_type(hook))
-    return f'dict({", ".join(f"{k}={v!r}" for k, v in values.items())})'
-
-
-def _base(cfg: Config) -> Any:
-    """The base files of a config's own file, merged; None where there are
-    none, or none that can be told.
-    """
-    names, folder = _base_names(cfg.filename)
-    if not names:
-        return None
-    paths = [n if '::' in n else osp.join(folder, n) for n in names]
-    with tempfile.TemporaryDirectory() as temporary:
-        file = osp.join(temporary, 'base.py')
-        with open(file, 'w', encoding='utf-8') as opened:
-            opened.write(f'_base_ = {paths!r}\n')
-        return Config.fromfile(file, import_custom_modules=False)
-
-
-def _base_names(file: Any) -> Tuple[List[str], str]:
-    if not file or not file.endswith('.py') or not osp.isfile(file):
-        return [], ''
-    with open(file, encoding='utf-8') as opened:
-        tree = ast.parse(opened.read())
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and [
-            getattr(target, 'id', '') for target in node.targets
-        ] == ['_base_']:
-            try:
-                names = ast.literal_eval(node.value)
-            except ValueError:
-                return [], ''  # computed
-            folder = osp.dirname(osp.abspath(file))
-            return [names] if isinstance(names, str) else names, folder
-    return [], ''

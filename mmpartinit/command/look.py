@@ -29,7 +29,8 @@ from ..start import (
     names_checkpoint,
     train_classes,
 )
-from .hooks import built_hooks, our_hooks, replaced
+from .bases import replaced
+from .hooks import built_hooks, our_hooks
 from .reading import weights_only
 
 _WITHOUT = '; --no-weights plans without them'

@@ -10,7 +10,8 @@ from ..plan import InitPlan, make_plan
 from ..report.report import InitReport
 from ..report.training import see_training
 from ..rules.rule import Rule, one_seed, read_rules
-from .hooks import NOT_ITS_OWN, replaced, strange_keys
+from .bases import replaced
+from .hooks import NOT_ITS_OWN, strange_keys
 from .look import Look
 
 

@@ -12,7 +12,8 @@ from as_process import TOY, run
 from mmengine.config import Config
 from toy import SE_ZERO, ToyModel, build_runner, pretrained
 
-from mmpartinit.command.hooks import _is_imported, replaced
+from mmpartinit.command.bases import replaced
+from mmpartinit.command.hooks import _is_imported
 from mmpartinit.command.look import look, read_config
 from mmpartinit.command.planning import plan_config
 
@@ -39,6 +40,15 @@ def test_hooks_that_a_list_replaces_are_named(tmp_path):
     kept = found.message.partition('to keep them: ')[2].replace('...', OURS)
     assert replaced(inherited(tmp_path, kept)) == []
     assert [h.type for h in cfg.custom_hooks] == ['CustomModuleInitHook']
+
+
+@pytest.mark.needs_mmdet
+def test_hooks_of_a_base_in_a_package_are_named(tmp_path):
+    file = tmp_path / 'config.py'
+    base = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
+    file.write_text(f'_base_ = {base!r}\ncustom_hooks = [{OURS}]\n')
+    (found,) = replaced(Config.fromfile(file))
+    assert 'so that EMAHook, PipelineSwitchHook will not run' in found.message
 
 
 def test_hooks_that_are_left_out_one_by_one(tmp_path):
