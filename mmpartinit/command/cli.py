@@ -16,6 +16,7 @@ from .words import build_parser
 # imports them.
 LIGHT = (None, 'show')
 _LOG_WIDTH = 100
+_MOST_WIDTH = 160  # longer sentences are no help
 _LEAST_WIDTH = 60  # what a table of rules takes, with paths still told apart
 
 
@@ -140,7 +141,8 @@ def _width() -> int:
     """Characters in a line of the terminal; as in log files, where there is
     none.
     """
-    return max(_LEAST_WIDTH, shutil.get_terminal_size((_LOG_WIDTH, 0))[0])
+    width = shutil.get_terminal_size((_LOG_WIDTH, 0))[0]
+    return min(max(_LEAST_WIDTH, width), _MOST_WIDTH)
 
 
 def _fail(error: Exception, verbose: bool) -> int:

@@ -43,7 +43,7 @@ def verdict(found: Comparison) -> str:
             'weights of the base are missing in it, since what was inserted '
             'shifts indices. Put new modules where they shift none (inside of '
             'a block, or at the end), or load by an AdaptedPretrained rule '
-            'with `rename`.'
+            'with `revise_keys`.'
         )
     if first is None and output.drift is None and not found.parts:
         return 'The networks have no part in common that could be compared.'
