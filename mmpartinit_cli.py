@@ -6,22 +6,42 @@ PyTorch and MMEngine, to register what it has.
 
 import sys
 from importlib.util import find_spec, module_from_spec
+from typing import List, Optional
+
+_PACKAGE = 'mmpartinit'
 
 
-def main() -> int:
-    """Run the command; returns the exit status."""
-    spec = find_spec('mmpartinit')
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments (list[str], optional): Words after the command's name.
+            Defaults to None, the process's own.
+
+    Returns:
+        int: The exit status.
+    """
+    if _PACKAGE in sys.modules:
+        from mmpartinit.command import cli
+
+        return cli.main(arguments)
+    spec = find_spec(_PACKAGE)
     assert spec is not None and spec.loader is not None
-    # For the time being its parts can be imported, and `__init__` has not run.
-    package = module_from_spec(spec)
-    sys.modules[spec.name] = package
-    from mmpartinit.command import cli, words
+    # Its parts can be imported from it, and `__init__` has not run.
+    package = sys.modules[_PACKAGE] = module_from_spec(spec)
+    is_whole = False
+    try:
+        from mmpartinit.command import cli, words
 
-    options = words.build_parser().parse_args()
-    if options.command not in cli.LIGHT:
-        try:
-            spec.loader.exec_module(package)
-        except ModuleNotFoundError as error:
-            print(f'mmpartinit: {error}', file=sys.stderr)
-            return 2
-    return cli.run(options)
+        options = words.build_parser().parse_args(arguments)
+        if options.command not in cli.LIGHT:
+            try:
+                spec.loader.exec_module(package)
+            except ModuleNotFoundError as error:
+                print(f'mmpartinit: {error}', file=sys.stderr)
+                return 2
+            is_whole = True
+        return cli.run(options)
+    finally:
+        if not is_whole:  # nobody is to find it as it is
+            del sys.modules[_PACKAGE]

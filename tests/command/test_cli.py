@@ -60,6 +60,22 @@ def test_words_are_read_without_torch_and_mmengine(tmp_path):
     assert "there is no config file 'none.py'" in said(done)
 
 
+def test_it_can_be_called_before_and_after_the_package_is_imported(tmp_path):
+    write(tmp_path)
+    code = """
+import mmpartinit_cli
+words = ['plan', 'config.py', '--no-weights']
+print(mmpartinit_cli.main([]))
+import mmpartinit
+hook = mmpartinit.CustomModuleInitHook
+print(mmpartinit_cli.main(words), mmpartinit.CustomModuleInitHook is hook)
+"""
+    done = script(cwd=tmp_path, code=code, path=[str(ROOT / 'tests')])
+    assert done.returncode == 0, done.stderr
+    assert 'to a look at the outcome' in done.stdout
+    assert done.stdout.endswith('0 True\n')
+
+
 def test_a_report_is_shown_without_torch_and_mmengine(tmp_path):
     report = init_modules(ToyModel(), [SE_ZERO])
     report.save(str(tmp_path / 'report.json'))
