@@ -91,11 +91,9 @@ def _rates(seen: Look) -> List[str]:
     if not 0 < len(keys) <= _MOST_KEYS:
         return []
     text = 'Another learning rate for what is new, here ten times the other:'
-    code = as_code(dict(paramwise_cfg=dict(custom_keys=keys)), _WIDTH - 2, 16)
-    return [
-        _comment(text),
-        textwrap.indent(f'optim_wrapper = {code}', '# '),
-    ]
+    lines = [f'#   {key!r}: {as_code(cfg)},' for key, cfg in keys.items()]
+    start = '# optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'
+    return [_comment(text), start, *lines, '# }))']
 
 
 def _buffers(names: List[str]) -> str:

@@ -133,7 +133,7 @@ def test_keys_for_another_learning_rate(tmp_path):
     seen = look(read_config(str(config)))
     comment = suggest(seen).partition('# optim_wrapper')[2]
     names = {}
-    exec(f'optim_wrapper{comment}'.replace('\n# ', '\n'), names)
+    exec(f'optim_wrapper{comment}'.replace('\n#', '\n'), names)
     cfg = names['optim_wrapper']
     assert len(cfg['paramwise_cfg']['custom_keys']) == 3
     cfg['optimizer'] = dict(type='SGD', lr=0.01)
