@@ -61,7 +61,7 @@ class PrivateMemory:
         self._tensors: List[Tensor] = []
         self._given: Dict[int, Tensor] = {}
         written = {id(entry.value) for entry in new}
-        scratch = _Scratch()
+        scratch = _Scratch([t for t in plain if id(t) not in written])
         for numbers in regions(plain):
             region = [plain[number] for number in numbers]
             if not any(id(tensor) in tensors for tensor in region):
@@ -162,20 +162,30 @@ class PrivateMemory:
 
 
 class _Scratch:
-    """Memory to write to and forget, the same for all tensors of a device."""
+    """Memory to write to and forget, the same for all tensors of a device: as
+    much as the largest of them takes.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._sizes: Dict[torch.device, int] = {}
+        for tensor in tensors:
+            most = self._sizes.get(tensor.device, 0)
+            self._sizes[tensor.device] = max(most, _bytes(tensor))
         self._memory: Dict[torch.device, Tensor] = {}
 
     def like(self, tensor: Tensor) -> Tensor:
-        """Some of it, in the form of a tensor."""
-        size, device = tensor.numel() * tensor.element_size(), tensor.device
-        memory = self._memory.get(device)
-        if memory is None or len(memory) < size:
-            # What was given of a smaller one keeps it.
-            memory = torch.empty(size, dtype=torch.uint8, device=device)
-            self._memory[device] = memory
-        return memory[:size].view(tensor.dtype).view(tensor.shape)
+        """Some of it, in the form of one of the tensors."""
+        device = tensor.device
+        if device not in self._memory:
+            self._memory[device] = torch.empty(
+                self._sizes[device], dtype=torch.uint8, device=device
+            )
+        memory = self._memory[device][: _bytes(tensor)]
+        return memory.view(tensor.dtype).view(tensor.shape)
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 def _flat(tensor: Tensor) -> Tensor:

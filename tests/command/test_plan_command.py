@@ -187,6 +187,7 @@ def test_a_plan_that_cannot_be_made_is_one_sentence(
     assert sentence in said(done)
 
 
+@pytest.mark.needs_mmdet
 def test_where_pkg_resources_is_gone_the_way_out_is_said(
     toy, command, monkeypatch
 ):

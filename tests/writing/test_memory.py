@@ -35,7 +35,12 @@ class MayRead(WritesOnly):
 @pytest.mark.parametrize('kind, is_shared', [(WritesOnly, 1), (MayRead, 0)])
 def test_what_is_kept_shares_memory_to_be_forgotten(kind, is_shared):
     """Copying a loaded backbone aside would take as much memory again."""
-    model = nn.Sequential(*(nn.Linear(n, n, False) for n in (8, 6, 4, 2)))
+    sizes = (4, 6, 8, 2)
+    model = nn.Sequential(*(nn.Linear(n, n, False) for n in sizes))
+    # Given memory in the order of where they lie.
+    for layer, memory in zip(model, torch.zeros(4, 64)):
+        size = len(layer.weight)
+        layer.weight.data = memory[: size * size].view(size, size).fill_(size)
     before, home = snapshot(model), [m.weight.data_ptr() for m in model]
     SEEN.clear()
     rule = dict(path='**', init_cfg=dict(type=kind))
