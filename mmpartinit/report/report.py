@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Dict, List, Optional
 
 from ..errors import LEVELS, Finding
@@ -62,16 +62,31 @@ class InitReport:
         )
 
     def to_dict(self) -> Dict[str, Any]:
-        """The report as plain data, as :meth:`save` writes it."""
-        return dict(version=FORMAT_VERSION, **asdict(self))
+        """The report as plain data, as :meth:`save` writes it; the lists in
+        its records are the report's own.
+        """
+        data: Dict[str, Any] = dict(version=FORMAT_VERSION)
+        for key, value in vars(self).items():
+            are_records = isinstance(value, list)
+            data[key] = [{**vars(r)} for r in value] if are_records else value
+        return data
 
     def save(self, path: str) -> None:
-        """Write the report as JSON, the whole file or none.
+        """Write the report as JSON, a line for each record, the whole file or
+        none.
 
         Args:
             path (str): File to write; its folder must exist.
         """
-        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
+        encode = json.JSONEncoder(ensure_ascii=False).encode
+        entries = []
+        for key, value in self.to_dict().items():
+            if isinstance(value, list) and value:
+                text = '[\n  ' + ',\n  '.join(map(encode, value)) + '\n ]'
+            else:
+                text = encode(value)
+            entries.append(f' "{key}": {text}')
+        text = '{\n' + ',\n'.join(entries) + '\n}\n'
         part = f'{path}.part'
         with open(part, 'w', encoding='utf-8') as file:
             file.write(text)

@@ -421,6 +421,20 @@ def test_what_is_known_of_files_is_kept_in_the_file(tmp_path):
     )
 
 
+def test_the_file_has_a_line_for_each_record(tmp_path):
+    """So that `diff` and `grep` tell of two starts where they differ."""
+    path = tmp_path / 'report.json'
+    report = known_report()
+    report.save(str(path))
+    lines = [line.strip(' ,') for line in path.read_text().splitlines()]
+    data = report.to_dict()
+    records = [*data['tensors'], *data['checkpoints']]
+    assert len(records) == 7
+    assert [json.loads(x) for x in lines if x.startswith('{"')] == records
+    assert lines[0] == '{'
+    assert '"rules": []' in lines
+
+
 def test_the_text_says_how_it_is_known_and_names_the_files():
     report = known_report()
     known = [
