@@ -25,6 +25,7 @@ from ..seeding import (
 )
 from .log import WriteLog, new_names
 from .match import write_match
+from .memory import Scratch
 from .outside import Outside
 from .watch import memory_map
 
@@ -121,12 +122,13 @@ def _write(
     outside = Outside(log.tree, tensors) if unknown else None
     entries = log.tree.entries if unknown else []
     reach = memory_map((entry.path, entry.value) for entry in entries)
+    scratch = Scratch()
     first, error = len(log.wrote), None
     try:
         for match in matches:
             number = module_seed(seed, match.path, match.n)
             seed_everything(number, devices)
-            log.wrote.append(write_match(match, reach))
+            log.wrote.append(write_match(match, reach, scratch))
             log.notes += [(match.rule, text) for text in around().notes]
             around().notes.clear()
     except RuleError as caught:

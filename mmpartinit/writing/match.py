@@ -5,12 +5,14 @@ from typing import List, Set
 from ..errors import RuleError, some, told
 from ..rules.init_cfg import InitItem
 from ..rules.matching import Match
-from .memory import PrivateMemory
+from .memory import PrivateMemory, Scratch
 from .outside import Structure
 from .watch import Memory, WriteWatch, memory_map
 
 
-def write_match(match: Match, outside: Memory) -> List[Set[str]]:
+def write_match(
+    match: Match, outside: Memory, scratch: Scratch
+) -> List[Set[str]]:
     """Let the initializers of a rule write to one of its matches.
 
     Args:
@@ -18,6 +20,8 @@ def write_match(match: Match, outside: Memory) -> List[Set[str]]:
         outside (dict): Where the model lies before and after, as
             :func:`memory_map` gives it; not asked for initializers of which
             it is known what they write.
+        scratch (Scratch): Memory for what is written by those that read
+            nothing.
 
     Returns:
         list[set[str]]: For each initializer, the names of what it wrote under
@@ -29,7 +33,7 @@ def write_match(match: Match, outside: Memory) -> List[Set[str]]:
             memory.
     """
     try:
-        return _written(match, outside)
+        return _written(match, outside, scratch)
     except RuleError as error:
         raise error.about(match.rule, str(match)) from error.__cause__
     except Exception as error:
@@ -37,15 +41,18 @@ def write_match(match: Match, outside: Memory) -> List[Set[str]]:
         raise failed.about(match.rule, str(match)) from error
 
 
-def _written(match: Match, outside: Memory) -> List[Set[str]]:
+def _written(
+    match: Match, outside: Memory, scratch: Scratch
+) -> List[Set[str]]:
     items = match.rule.init_cfg
     are_known = all(item.writes for item in items)
+    are_read = not items or any(item.reads for item in items)
     structure = None if are_known else Structure(match.target)
     memory = PrivateMemory(
         match.new,
         match.kept,
         structure.other_tensors() if structure else [],
-        not items or any(item.reads for item in items),
+        None if are_read else scratch,
     )
     wrote: List[Set[str]] = []
     try:

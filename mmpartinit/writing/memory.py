@@ -7,7 +7,7 @@ the match is as it was. A view that it has from elsewhere leads to the model's
 own memory; ``watch.py`` sees what torch writes there.
 """
 
-from typing import Any, Dict, List, Sequence, Set, Tuple
+from typing import Any, Collection, Dict, List, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor
@@ -35,9 +35,8 @@ class PrivateMemory:
         new (Sequence[Entry]): What may be written.
         kept (Sequence[Entry]): What must come out as it was.
         others (Sequence[Tensor]): Tensors that may share memory with these.
-        is_read (bool): Whether the initializers may read what there is; else
-            the memory is left unfilled, and that of what is kept is the same
-            for all of it: nobody looks at what is written there.
+        scratch (Scratch, optional): Memory for it, where the initializers
+            read nothing of what there is; else the tensors get copies.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class PrivateMemory:
         new: Sequence[Entry],
         kept: Sequence[Entry],
         others: Sequence[Tensor],
-        is_read: bool,
+        scratch: Optional['Scratch'],
     ) -> None:
         self.new, self.kept = new, kept
         tensors = {id(e.value): e.value for e in [*new, *kept]}
@@ -60,26 +59,26 @@ class PrivateMemory:
         ]
         self._tensors: List[Tensor] = []
         self._given: Dict[int, Tensor] = {}
-        written = {id(entry.value) for entry in new}
-        scratch = _Scratch([t for t in plain if id(t) not in written])
+        alone: List[Tensor] = []
         for numbers in regions(plain):
             region = [plain[number] for number in numbers]
             if not any(id(tensor) in tensors for tensor in region):
                 continue
             self._tensors += region
             if len(region) == 1 and 0 not in region[0].stride():
-                # In the order of its elements, however they lie, so that the
-                # same values are drawn.
-                alone, order = region[0].detach(), torch.contiguous_format
-                self._given[id(region[0])] = (
-                    alone.clone(memory_format=order)
-                    if is_read
-                    else torch.empty_like(alone, memory_format=order)
-                    if id(region[0]) in written
-                    else scratch.like(alone)
-                )
+                alone += region
             else:
                 self._give(region)
+        # In the order of their elements, however they lie, so that the same
+        # values are drawn.
+        if scratch is None:
+            order = torch.contiguous_format
+            for tensor in alone:
+                given = tensor.detach().clone(memory_format=order)
+                self._given[id(tensor)] = given
+        else:
+            written = {id(entry.value) for entry in new}
+            self._given.update(scratch.like(alone, written))
         self._aside = [
             (tensor, tensor.detach().clone())
             for tensor in tensors.values()
@@ -161,27 +160,47 @@ class PrivateMemory:
             tensor.detach().copy_(value)
 
 
-class _Scratch:
-    """Memory to write to and forget, the same for all tensors of a device: as
-    much as the largest of them takes.
+class Scratch:
+    """Memory to write to and forget, used by one match after another: to get
+    new memory takes about as long as to write it.
     """
 
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self._sizes: Dict[torch.device, int] = {}
-        for tensor in tensors:
-            most = self._sizes.get(tensor.device, 0)
-            self._sizes[tensor.device] = max(most, _bytes(tensor))
+    def __init__(self) -> None:
         self._memory: Dict[torch.device, Tensor] = {}
 
-    def like(self, tensor: Tensor) -> Tensor:
-        """Some of it, in the form of one of the tensors."""
-        device = tensor.device
-        if device not in self._memory:
-            self._memory[device] = torch.empty(
-                self._sizes[device], dtype=torch.uint8, device=device
-            )
-        memory = self._memory[device][: _bytes(tensor)]
-        return memory.view(tensor.dtype).view(tensor.shape)
+    def like(
+        self, tensors: Sequence[Tensor], apart: Collection[int]
+    ) -> Dict[int, Tensor]:
+        """Some of it in the form of each tensor, by their ``id()``: a place
+        of its own for those whose number is in ``apart``, and the same one
+        for all others, at which nobody looks.
+        """
+        sizes: Dict[torch.device, int] = {}
+        for tensor in tensors:
+            if id(tensor) not in apart:
+                most = sizes.get(tensor.device, 0)
+                sizes[tensor.device] = max(most, _bytes(tensor))
+        starts = []
+        for tensor in tensors:
+            start = 0
+            if id(tensor) in apart:
+                start = (sizes.get(tensor.device, 0) + 63) // 64 * 64
+                sizes[tensor.device] = start + _bytes(tensor)
+            starts.append(start)
+        for device, size in sizes.items():
+            memory = self._memory.pop(device, None)
+            if memory is None or len(memory) < size:
+                del memory  # not both at a time
+                memory = torch.empty(size, dtype=torch.uint8, device=device)
+            self._memory[device] = memory
+        return {
+            id(tensor): self._memory[tensor.device][
+                start : start + _bytes(tensor)
+            ]
+            .view(tensor.dtype)
+            .view(tensor.shape)
+            for tensor, start in zip(tensors, starts)
+        }
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -56,3 +56,13 @@ def test_what_is_kept_shares_memory_to_be_forgotten(kind, is_shared):
     assert not set(places) & set(home)
     assert (places[0] == places[2]) == is_shared
     assert len({*places[1::2], places[0]}) == 3
+
+
+def test_one_match_after_another_writes_to_the_same_memory():
+    """New memory for each would take as long as writing it."""
+    model = nn.Sequential(*(nn.Linear(n, n, False) for n in (8, 6, 4)))
+    SEEN.clear()
+    init_modules(model, [dict(path='*', init_cfg=dict(type=WritesOnly))])
+    assert len({SEEN[layer] for layer in model}) == 1
+    assert len({layer.weight.data_ptr() for layer in model}) == 3
+    assert all(layer.weight.eq(3).all() for layer in model)
