@@ -59,6 +59,8 @@ def without_start(
     but a rule may have another say, and what a file has in another form
     (``misfits``) is to come from there.
     """
+    if not names:
+        return []
     blocks = _blocks(tree, origins, names)
     wrong = {*misfits, *origins.lost}
     within = {e.path for node in blocks for e in node.tensors()}
@@ -89,7 +91,7 @@ def _blocks(
     uncovered = set(names)
     return [
         node
-        for node in outermost_new(tree, new if names else ())
+        for node in outermost_new(tree, new)
         if not uncovered.isdisjoint(e.path for e in node.tensors())
     ]
 

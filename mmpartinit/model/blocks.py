@@ -23,18 +23,22 @@ def outermost_new(tree: ModelTree, names: Collection[str]) -> List[Node]:
 
     Lists of modules are left out in favour of what is in them.
     """
-    found = []
-    for node in tree.nodes:
+    found: List[Node] = []
+    end = 0
+    for node in tree.nodes if names else ():
+        if node.number < end:
+            continue  # in one that was found
+        entries = node.tensors()
         if (
-            node is not tree.first(node)
-            or not node.path
-            or type(node.value) in (nn.ModuleList, nn.ModuleDict)
+            all(entry.path in names or entry.is_counter for entry in entries)
+            and not all(entry.is_counter for entry in entries)
+            and node.path
+            and type(node.value) not in (nn.ModuleList, nn.ModuleDict)
+            and node is tree.first(node)
         ):
-            continue
-        rest = [entry for entry in node.tensors() if not entry.is_counter]
-        if rest and all(entry.path in names for entry in rest):
             found.append(node)
-    return tree.outermost(found)
+            end = node.end
+    return found
 
 
 def outermost_still(

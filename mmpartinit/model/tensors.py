@@ -1,8 +1,16 @@
 """What is asked of single tensors: memory, a sample, mean and deviation."""
 
 import math
-from itertools import groupby
-from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Tuple,
+)
 
 import numpy as np
 import torch
@@ -11,13 +19,17 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.parameter import is_lazy
 
-from ..processes.ranks import as_bytes
+from ..processes.ranks import as_bytes, buckets
 from ..processes.units import lies_in_parts
 
 _SAMPLE = 1024
 _PLAIN = (Tensor, nn.Parameter)
 # Elements that single precision adds up well.
 _CHUNK = 2**22
+# Elements of which one by one costs more than to put many together, and bytes
+# that are put together.
+_SMALL = 2**13
+_TOGETHER = 2**20
 
 
 # Memory, alive or gone, and where in it a tensor begins.
@@ -147,8 +159,33 @@ def sample(tensor: Tensor, least: int = _SAMPLE) -> Tensor:
     """Evenly spaced elements, at least 1,024 or so many, or all; a view where
     the tensor is contiguous.
     """
-    flat = tensor.detach().reshape(-1)
-    return flat[:: max(1, tensor.numel() // least)]
+    flat, step = tensor.detach().reshape(-1), tensor.numel() // least
+    return flat[::step] if step > 1 else flat
+
+
+def statistics_of(tensors: Iterable[Tensor]) -> Dict[int, Statistics]:
+    """What :func:`statistics` gives of each tensor, by their ``id()``."""
+    every = list(tensors)
+    small = [t for t in every if _is_small(t)]
+    scales = statistics_of_samples([sample(t, _SMALL) for t in small])
+    found = {
+        id(tensor): Statistics(mean, std)
+        for tensor, (mean, std) in zip(small, scales)
+        if std is not None
+    }
+    for tensor in every:
+        if id(tensor) not in found:
+            found[id(tensor)] = statistics(tensor)
+    return found
+
+
+def _is_small(tensor: Tensor) -> bool:
+    return (
+        has_memory(tensor)
+        and tensor.numel() <= _SMALL
+        and tensor.dtype in (torch.float32, torch.float16, torch.bfloat16)
+        and not tensor.is_cuda
+    )
 
 
 def statistics(tensor: Tensor) -> Statistics:
@@ -163,7 +200,7 @@ def statistics(tensor: Tensor) -> Statistics:
         values = values.abs()
     elif values.dtype not in (torch.float32, torch.float64):
         values = values.float()
-    if values.is_cuda or values.numel() <= 2**13:
+    if values.is_cuda or values.numel() <= _SMALL:
         deviation, middle = torch.std_mean(values, unbiased=False)
         mean, std = middle.item(), deviation.item()
     else:
@@ -198,10 +235,10 @@ def statistics_of_samples(
     samples: List[Tensor],
 ) -> List[Tuple[Optional[float], Optional[float]]]:
     """Mean and standard deviation of each of many small tensors, real or
-    complex, in one go; None for NaN and infinity.
+    complex, many in one go; None for NaN and infinity.
     """
     found: List[Tuple[Optional[float], Optional[float]]] = []
-    for _, group in groupby(samples, lambda values: values.device):
+    for group in buckets(samples, _TOGETHER):
         reals = [v.abs() if v.is_complex() else v for v in group]
         # Numbers of eight bits cannot be put beside others.
         reals = [v if v.element_size() > 1 else v.float() for v in reals]

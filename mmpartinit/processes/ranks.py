@@ -149,7 +149,7 @@ def digest(tensor: Tensor) -> bytes:
 
 
 def _send(tensors: List[Tensor]) -> None:
-    for bucket in _buckets(tensors):
+    for bucket in buckets(tensors, _MESSAGE_BYTES):
         own = [as_bytes(tensor) for tensor in bucket]
         message = torch.cat(own)
         broadcast(message)
@@ -160,14 +160,16 @@ def _send(tensors: List[Tensor]) -> None:
             tensor.detach().copy_(right)
 
 
-def _buckets(tensors: List[Tensor]) -> Iterator[List[Tensor]]:
-    """Tensors on one device that go in one message."""
+def buckets(tensors: List[Tensor], most: int) -> Iterator[List[Tensor]]:
+    """Tensors in turn, of one device and of so many bytes at most together,
+    or one that is larger.
+    """
     bucket: List[Tensor] = []
     size = 0
     for tensor in tensors:
         more = tensor.numel() * tensor.element_size()
         if bucket and (
-            size + more > _MESSAGE_BYTES or tensor.device != bucket[0].device
+            size + more > most or tensor.device != bucket[0].device
         ):
             yield bucket
             bucket, size = [], 0

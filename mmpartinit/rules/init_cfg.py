@@ -7,6 +7,7 @@ What it means is MMEngine's business: initializers are built from its
 import copy
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from inspect import signature
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
@@ -35,19 +36,19 @@ class InitItem:
     cfg: Dict[str, Any]
     initializer: Callable[[nn.Module], None]
 
-    @property
+    @cached_property
     def whole(self) -> bool:
         """Whether it means the whole module: MMEngine's own ways to say which
         part of a module (``layer``, ``override``) are not used.
         """
         return 'override' not in self.cfg and not self.layers
 
-    @property
+    @cached_property
     def layers(self) -> List[str]:
         """The names that it gives under ``layer``."""
         return getattr(self.initializer, 'layer', None) or []
 
-    @property
+    @cached_property
     def writes(self) -> Tuple[str, ...]:
         """Attributes of layers that it writes; none where only running it can
         tell what it does (``override``, ``Pretrained``, initializers of
@@ -55,7 +56,7 @@ class InitItem:
         """
         return () if 'override' in self.cfg else writes(self.initializer)
 
-    @property
+    @cached_property
     def reads(self) -> bool:
         """Whether it may read what it writes to."""
         return not self.writes or reads(self.initializer)
@@ -78,14 +79,16 @@ class InitItem:
         return steps
 
     def layers_in(self, module: nn.Module) -> List[nn.Module]:
-        """Sub-modules that it writes to, by the test that MMEngine makes."""
-        wanted = set(self.layers)
-        return [
-            child
-            for child in module.modules()
-            if (not wanted or wanted.intersection(layer_names(child)))
-            and has_values(child, self.writes)
-        ]
+        """Sub-modules that it writes to."""
+        keys = self.writes
+        return [m for m in self._called(module) if has_values(m, keys)]
+
+    def _called(self, module: nn.Module) -> List[nn.Module]:
+        """Sub-modules that it is for, by the test that MMEngine makes."""
+        wanted, children = set(self.layers), list(module.modules())
+        if not wanted:
+            return children
+        return [m for m in children if not wanted.isdisjoint(layer_names(m))]
 
     def __call__(self, module: nn.Module) -> None:
         """Write the values into a module, as ``initialize`` does."""
@@ -94,7 +97,7 @@ class InitItem:
         if self.writes:
             initializer: Any = self.initializer
             initializer.wholemodule = self.whole
-            with _tensors_only(module, self.writes):
+            with _tensors_only(self._called(module), self.writes):
                 initializer(module)
         elif self.whole:
             # Unlike MMEngine's, it may be another after it was called.
@@ -121,13 +124,15 @@ def has_values(module: nn.Module, keys: Tuple[str, ...]) -> bool:
 
 
 @contextmanager
-def _tensors_only(module: nn.Module, keys: Tuple[str, ...]) -> Iterator[None]:
+def _tensors_only(
+    modules: List[nn.Module], keys: Tuple[str, ...]
+) -> Iterator[None]:
     """Hide what is a number or a name (a hard sigmoid's ``bias``) from
     initializers, which write whatever is not None.
     """
     hidden = [
         (child.__dict__, key)
-        for child in module.modules()
+        for child in modules
         for key in keys
         if not isinstance(getattr(child, key, None), (Tensor, type(None)))
     ]

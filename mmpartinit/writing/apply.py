@@ -11,7 +11,7 @@ import torch
 
 from ..errors import Finding, RuleError, some
 from ..initializers.around import around, known
-from ..model.tensors import statistics
+from ..model.tensors import statistics_of
 from ..model.whole import WholeModel
 from ..processes.masters import write_masters
 from ..processes.ranks import in_line, on_all_ranks
@@ -143,8 +143,8 @@ def _write(
     # names; of tensors that share an address, each has its own.
     names = set().union(*map(new_names, matches, wrote))
     written = {id(tensors[name]): tensors[name] for name in names}
-    found = {number: statistics(t) for number, t in written.items()}
+    found = statistics_of(written.values())
     for name in names:
-        same = (log.tree.with_sharing([name]) - names) | {name}
-        known = found[id(tensors[name])]
-        log.statistics.update(dict.fromkeys(same, known))
+        for other in log.tree.sharing.get(name, [name]):
+            if other == name or other not in names:
+                log.statistics[other] = found[id(tensors[name])]

@@ -49,6 +49,7 @@ class PrivateMemory:
         self.new, self.kept = new, kept
         tensors = {id(e.value): e.value for e in [*new, *kept]}
         plain = [t for t in tensors.values() if has_memory(t)]
+        in_memory = {id(tensor) for tensor in plain}
         storages = {storage_of(t) for t in plain} if others else ()
         plain += [
             tensor
@@ -59,30 +60,31 @@ class PrivateMemory:
         ]
         self._tensors: List[Tensor] = []
         self._given: Dict[int, Tensor] = {}
-        alone: List[Tensor] = []
+        alone: List[int] = []
         for numbers in regions(plain):
             region = [plain[number] for number in numbers]
             if not any(id(tensor) in tensors for tensor in region):
                 continue
             self._tensors += region
             if len(region) == 1 and 0 not in region[0].stride():
-                alone += region
+                alone += numbers
             else:
                 self._give(region)
         # In the order of their elements, however they lie, so that the same
         # values are drawn.
+        single = [plain[number] for number in sorted(alone)]
         if scratch is None:
             order = torch.contiguous_format
-            for tensor in alone:
+            for tensor in single:
                 given = tensor.detach().clone(memory_format=order)
                 self._given[id(tensor)] = given
         else:
             written = {id(entry.value) for entry in new}
-            self._given.update(scratch.like(alone, written))
+            self._given.update(scratch.like(single, written))
         self._aside = [
             (tensor, tensor.detach().clone())
             for tensor in tensors.values()
-            if not has_memory(tensor) and holds_values(tensor)
+            if id(tensor) not in in_memory and holds_values(tensor)
         ]
         # An alias keeps the memory that a tensor has.
         self._home = {id(t): t.data for t in self._tensors}
@@ -161,45 +163,44 @@ class PrivateMemory:
 
 
 class Scratch:
-    """Memory to write to and forget, used by one match after another: to get
-    new memory takes about as long as to write it.
+    """Memory to write to and forget, used by one match after another as long
+    as they are alike: to get new memory takes about as long as to write it.
     """
 
     def __init__(self) -> None:
-        self._memory: Dict[torch.device, Tensor] = {}
+        self._forms: List[Any] = []
+        self._memory: List[Tensor] = []
 
     def like(
         self, tensors: Sequence[Tensor], apart: Collection[int]
     ) -> Dict[int, Tensor]:
-        """Some of it in the form of each tensor, by their ``id()``: a place
-        of its own for those whose number is in ``apart``, and the same one
-        for all others, at which nobody looks.
+        """Memory in the form of each tensor, by their ``id()``: of its own
+        for those whose number is in ``apart``, and the same for all others,
+        at which nobody looks.
         """
-        sizes: Dict[torch.device, int] = {}
-        for tensor in tensors:
-            if id(tensor) not in apart:
-                most = sizes.get(tensor.device, 0)
-                sizes[tensor.device] = max(most, _bytes(tensor))
-        starts = []
-        for tensor in tensors:
-            start = 0
-            if id(tensor) in apart:
-                start = (sizes.get(tensor.device, 0) + 63) // 64 * 64
-                sizes[tensor.device] = start + _bytes(tensor)
-            starts.append(start)
-        for device, size in sizes.items():
-            memory = self._memory.pop(device, None)
-            if memory is None or len(memory) < size:
-                del memory  # not both at a time
-                memory = torch.empty(size, dtype=torch.uint8, device=device)
-            self._memory[device] = memory
-        return {
-            id(tensor): self._memory[tensor.device][
-                start : start + _bytes(tensor)
+        forms = [(_form(t), id(t) in apart) for t in tensors]
+        if forms != self._forms:
+            self._forms, self._memory = forms, []  # not both at a time
+            shared = self._shared([t for t in tensors if id(t) not in apart])
+            self._memory = [
+                torch.empty(shape, dtype=dtype, device=device)
+                if is_apart
+                else shared[device][: _bytes(tensor)].view(dtype).view(shape)
+                for tensor, ((shape, dtype, device), is_apart) in zip(
+                    tensors, forms
+                )
             ]
-            .view(tensor.dtype)
-            .view(tensor.shape)
-            for tensor, start in zip(tensors, starts)
+        return {id(t): given for t, given in zip(tensors, self._memory)}
+
+    def _shared(self, tensors: Sequence[Tensor]) -> Dict[Any, Tensor]:
+        """On each device, as much as the largest of them takes."""
+        sizes: Dict[Any, int] = {}
+        for tensor in tensors:
+            most = sizes.get(tensor.device, 0)
+            sizes[tensor.device] = max(most, _bytes(tensor))
+        return {
+            device: torch.empty(size, dtype=torch.uint8, device=device)
+            for device, size in sizes.items()
         }
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmpartinit.model.tensors import statistics
+from mmpartinit.model.tensors import statistics, statistics_of
 
 
 @pytest.mark.parametrize('size', [1, 300, 8193, 200_000])
@@ -44,3 +44,31 @@ def test_what_is_not_finite(size, value):
 def test_large_values_are_finite():
     values = torch.tensor([3e38, -3e38] * 50_000)
     assert statistics(values) == (0.0, None, True)
+
+
+def test_many_at_once_have_each_its_own():
+    torch.manual_seed(0)
+    kinds = [torch.float32, torch.float64, torch.bfloat16, torch.complex64]
+    tensors = [
+        torch.randn(size).to(kind) + size % 7
+        for size in (1, 30, 8192, 8193)
+        for kind in kinds * 20
+    ]
+    tensors += [
+        torch.tensor(3.0),
+        torch.arange(5),
+        torch.empty(0),
+        torch.empty(2, device='meta'),
+        torch.tensor([1.0, float('nan')]),
+        torch.tensor([float('inf'), 1.0]),
+        torch.tensor([3e38, -3e38]),
+        torch.randn(8, 8).t()[::2],
+    ]
+    found = statistics_of(tensors)
+    for tensor in tensors:
+        one = statistics(tensor)
+        assert found[id(tensor)].is_finite == one.is_finite
+        assert found[id(tensor)].mean == pytest.approx(one.mean, abs=1e-5)
+        if one.std is not None:  # a small one can say it of large values
+            assert found[id(tensor)].std == pytest.approx(one.std, abs=1e-5)
+    assert statistics_of([]) == {}
