@@ -24,8 +24,9 @@ from ..processes.units import lies_in_parts
 
 _SAMPLE = 1024
 _PLAIN = (Tensor, nn.Parameter)
-# Elements that single precision adds up well.
-_CHUNK = 2**22
+# Elements that single precision adds up well, and that stay in the cache from
+# one reading to the next.
+_CHUNK = 2**17
 # Elements of which one by one costs more than to put many together, and bytes
 # that are put together.
 _SMALL = 2**13
