@@ -1,7 +1,7 @@
 """Rules for new parts, by what their owners say and by their layers."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Optional, Set
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
 
 import torch.nn as nn
 
@@ -59,11 +59,35 @@ class RuleMaker:
         self.selector = Selector(tree)
         self._known: Dict[str, Set[str]] = {}
 
+    def try_owners(self, groups: Iterable[List[Node]]) -> None:
+        """Find out together what is asked first about some parts: what their
+        own init_weights() writes, or that of what a layer is in.
+        """
+        rules = {}
+        for nodes in groups:
+            path = self._asked_first(nodes)
+            if path:
+                rule = dict(path=path, init_cfg=[_OWN])
+                rules[repr(rule)] = rule
+        if len(rules) > 1:
+            written = self.values.written_by(list(rules.values()))
+            self._known.update(zip(rules, written))
+
+    def _asked_first(self, nodes: List[Node]) -> List[str]:
+        if all(has_init_weights(node.value) for node in nodes):
+            return self.patterns(nodes)
+        segments = nodes[0].path.split('.')
+        steps = range(1, len(segments) if _is_single(nodes[0].value) else 1)
+        for step in steps:
+            owner = self.tree.index['.'.join(segments[:-step])].value
+            if has_own_code(owner):
+                return self.patterns(self._above(nodes, step))
+        return []
+
     def rules_for(self, nodes: List[Node]) -> Iterator[Suggestion]:
         """Rules for new parts that are alike."""
         value = nodes[0].value
-        if not isinstance(value, nn.Module) or not list(value.children()):
-            # A layer of its own among loaded ones, or a part of one.
+        if _is_single(value):
             known = self._by_owner(nodes)
             if known is not None:
                 yield known
@@ -177,6 +201,11 @@ class RuleMaker:
         owners = [self.tree.first(self.tree.index[path]) for path in paths]
         unique = {owner.number: owner for owner in owners}
         return [unique[number] for number in sorted(unique)]
+
+
+def _is_single(value: Any) -> bool:
+    """Whether it is a layer of its own among loaded ones, or a part of one."""
+    return not isinstance(value, nn.Module) or not list(value.children())
 
 
 def _single(values: List[Any]) -> Any:

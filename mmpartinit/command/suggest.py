@@ -68,9 +68,11 @@ class Suggester:
             LookError: If there are new parameters that no rule can cover.
         """
         found = self._started_by_code()
+        every = self._families(self.names)
+        self.maker.try_owners(group for groups in every for group in groups)
         bar = Console(stderr=True)
         for family in track(
-            self._families(self.names),
+            every,
             'trying starts',
             console=bar,
             transient=True,
@@ -268,7 +270,8 @@ class Suggester:
         """See that the plan with these rules finds nothing uncovered."""
         modules = [s.rule for s in suggestions if s.path and not s.is_advice]
         wrong = Collector()
-        rules = read_rules(modules, wrong, 1 + _last_index(self.rules))
+        first = max((rule.index for rule in self.rules), default=-1) + 1
+        rules = read_rules(modules, wrong, first)
         plan = self._plan([*self.rules, *rules])
         wrong.findings += [f for f in plan.errors if f not in self.errors]
         buffers = {
@@ -294,7 +297,3 @@ def _uncovered(plan: InitPlan) -> Set[str]:
         if finding.code == 'uncovered'
         for name in finding.names
     }
-
-
-def _last_index(rules: List[Rule]) -> int:
-    return max((rule.index for rule in rules), default=-1)

@@ -16,6 +16,7 @@ from typing import (
 from ..errors import RuleError, told
 from ..functions import init_modules
 from ..model.tree import Node
+from ..report.report import InitReport
 from ..trial.learning import learn
 from ..trial.network import Network, NotRun
 from ..trial.places import Place
@@ -48,13 +49,41 @@ class Values:
             set[str] | None: Names of what was written; None if the rules
             cannot be carried out.
         """
-        self.restore()
         try:
-            report = init_modules(self.seen.model, rules, loaded=self.kept)
+            report = self._report(rules)
         except RuleError:
             self.restore()
             return None
         return {t.name for t in report.tensors if t.origin == 'rule'}
+
+    def written_by(self, rules: Rules) -> List[Set[str]]:
+        """Names of what each of some rules writes by itself, tried together:
+        a trial compares the whole model with what it was. None for those that
+        cannot be carried out.
+        """
+        written: List[Set[str]] = [set() for _ in rules]
+        left = list(range(len(rules)))
+        while left:
+            try:
+                report = self._report([rules[number] for number in left])
+            except RuleError as error:
+                wrong = {found.rule for found in error.findings}
+                if None in wrong:  # it may be any of them
+                    alone = [self.write([rules[n]]) or set() for n in left]
+                    for number, names in zip(left, alone):
+                        written[number] = names
+                    break
+                left = [n for i, n in enumerate(left) if i not in wrong]
+            else:
+                for number, record in zip(left, report.rules):
+                    written[number] = set(record.wrote)
+                break
+        self.restore()
+        return written
+
+    def _report(self, rules: Rules) -> InitReport:
+        self.restore()
+        return init_modules(self.seen.model, rules, loaded=self.kept)
 
     def restore(self) -> None:
         """Have the model as it was built."""

@@ -14,15 +14,26 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from suggestions import findings, replanned, suggested, words
-from toy import SE_ZERO, ToyModel, pretrained, report_of, runner_cfg, same
+from toy import (
+    SE_ZERO,
+    ToyModel,
+    pretrained,
+    report_of,
+    runner_cfg,
+    same,
+    snapshot,
+)
 
 from mmpartinit import init_modules, plan_init
+from mmpartinit.command import trying
 from mmpartinit.command.generalize import patterns_for, skeleton
 from mmpartinit.command.look import Look, look, read_config
 from mmpartinit.command.paste import as_code, suggest
+from mmpartinit.command.trying import Values
 from mmpartinit.model.origins import Origins
 from mmpartinit.model.second import Source
 from mmpartinit.model.tree import ModelTree
+from mmpartinit.model.whole import WholeModel
 from mmpartinit.rules.selection import Selector
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -380,6 +391,61 @@ def test_code_is_what_it_was_written_from():
     assert ast.literal_eval(repr(eval(text))) == value
     assert max(map(len, text.splitlines())) <= 79
     assert as_code(nn.Linear) == "'torch.nn.modules.linear.Linear'"
+
+
+class Owner(BaseModule):
+    """Says in code how a layer of it starts that has a name of its own."""
+
+    def __init__(self, name, kind):
+        super().__init__()
+        self.old, self.kind = nn.Linear(4, 4), kind
+        self.add_module(name, nn.Linear(4, 4))
+
+    def init_weights(self):
+        if self.kind == 'fails':
+            raise OSError('no such file')
+        for name, layer in self.named_children():
+            if self.kind == 'writes' or (self.kind, name) == ('misses', 'old'):
+                nn.init.zeros_(layer.weight)
+
+
+def test_what_owners_write_is_found_out_together(monkeypatch):
+    kinds = dict(ant='writes', bee='misses', cat='writes', dog='fails')
+    kinds['elk'] = 'idle'
+    model = BaseModule()
+    for name, kind in kinds.items():
+        model.add_module(f'of_{name}', Owner(name, kind))
+    files = [name for name in model.state_dict() if '.old.' in name]
+    origins = Origins(files=dict.fromkeys(files, Source()))
+    seen = Look(Config(), WholeModel(model), origins, [])
+    before, calls = snapshot(model), []
+
+    def counted(*args, **kwargs):
+        calls.append(args)
+        return init_modules(*args, **kwargs)
+
+    monkeypatch.setattr(trying, 'init_modules', counted)
+    values = Values(seen, origins.kept)
+    rules = [
+        dict(path=f'of_{name}', init_cfg=dict(type='InitWeights'))
+        for name in kinds
+    ]
+    assert values.written_by(rules) == [
+        {'of_ant.ant.weight'},
+        set(),
+        {'of_cat.cat.weight'},
+        set(),
+        set(),
+    ]
+    assert len(calls) == 3  # less one that fails, less one that is idle
+    assert all(same(v, before[k]) for k, v in model.state_dict().items())
+    alone = [values.write([rule]) or set() for rule in rules]
+    assert alone == values.written_by(rules)
+    del calls[:]
+    text = suggest(seen)
+    own = [r for r in suggested(text) if 'InitWeights' in str(r['init_cfg'])]
+    assert [rule['path'] for rule in own] == ['of_ant', 'of_cat']
+    assert len(calls) == 3
 
 
 @pytest.mark.needs_mmdet
