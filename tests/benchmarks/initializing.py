@@ -31,6 +31,7 @@ APPLY_RULES = [
         init_cfg=dict(type='Apply', fn=fill_last),
     ),
 ]
+OF_WHOLE = dict(Kaiming=dict(mode='fan_in'), Constant=dict(val=0.1))
 
 
 def rows():
@@ -59,7 +60,7 @@ def rows():
 
     what = 'init_modules on 13 new blocks, 10 M parameters, of Mask R-CNN'
     yield in_turns(
-        'by hand', what, 'initialize() on each block', 1.08, ours, by_hand
+        'by hand', what, 'initialize() on each block', 1.2, ours, by_hand
     )
     yield in_turns(
         'whole backbone',
@@ -86,3 +87,15 @@ def rows():
         ours_by_apply,
         apply_by_hand,
     )
+
+    for kind, limit in (('Kaiming', 1.1), ('Constant', 1.3)):
+        cfg = dict(type=kind, layer='Conv2d', **OF_WHOLE[kind])
+        whole = [dict(path='backbone', init_cfg=cfg)]
+        yield in_turns(
+            f'{kind} on all',
+            f'a rule for the whole backbone, {kind}: all but the blocks kept',
+            'initialize() on the backbone, which keeps nothing',
+            limit,
+            lambda rules=whole: init_modules(model, rules, loaded=loaded),
+            lambda cfg=cfg: initialize(model.backbone, cfg),
+        )
