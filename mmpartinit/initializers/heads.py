@@ -48,12 +48,7 @@ HEADS: Dict[str, Union[Tuple[Layer, ...], str]] = dict(
     BBoxHead=(Layer('fc_cls.*', BACKGROUND), _BOXES),
     DIIHead=_one('fc_cls', SCORES),
     SABLHead=_one('fc_cls', BACKGROUND),
-    MultiInstanceBBoxHead=(
-        Layer('fc_cls.*', BACKGROUND),
-        Layer('fc_cls_ref.*', BACKGROUND),
-        _BOXES,
-        Layer('fc_reg_ref.*', PARTS, 'reg_class_agnostic'),
-    ),
+    MultiInstanceBBoxHead='its loss is for one class alone',
     FCNMaskHead=(Layer('conv_logits.*', CLASSES, 'class_agnostic'),),
     CoarseMaskHead=_one('fc_logits', PARTS),
     MaskIoUHead=_one('fc_mask_iou', CLASSES),

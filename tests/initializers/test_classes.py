@@ -104,18 +104,78 @@ STAGES = {
 ALL = {**DENSE, **QUERIES, **STAGES}
 
 
-def head_of(name, count):
+MAX_IOU = dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4)
+ATSS = dict(type='ATSSAssigner', topk=9)
+BY_BOX = dict(
+    type='HungarianAssigner',
+    match_costs=[dict(type='BBoxL1Cost', weight=5.0, box_format='xywh')],
+)
+GIOU = dict(type='GIoULoss')
+QUALITY = dict(
+    loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True), loss_bbox=GIOU
+)
+# The losses that the configs of these heads give them.
+LOSSES = dict(
+    ATSSHead=dict(loss_bbox=GIOU),
+    GFLHead=QUALITY,
+    RTMDetHead=QUALITY,
+    RTMDetSepBNHead=QUALITY,
+)
+# Of the heads whose loss is asked for the order of their rows.
+ASSIGNERS = {
+    'RetinaHead': MAX_IOU,
+    'retina with softmax': MAX_IOU,
+    'FCOSHead': MAX_IOU,  # which it does not use
+    'ATSSHead': ATSS,
+    'GFLHead': ATSS,
+    'RTMDetHead': dict(type='DynamicSoftLabelAssigner', topk=9),
+    'RTMDetSepBNHead': dict(type='DynamicSoftLabelAssigner', topk=9),
+    'DETRHead': BY_BOX,
+    'ConditionalDETRHead': BY_BOX,
+    'DeformableDETRHead': BY_BOX,
+    'DINOHead': BY_BOX,
+}
+
+
+def head_of(name, count, **others):
     from mmdet.registry import MODELS
     from mmengine.registry import init_default_scope
 
     init_default_scope('mmdet')
-    cfg = copy.deepcopy(dict(ALL[name], num_classes=count))
+    cfg = copy.deepcopy(dict(ALL[name], num_classes=count, **others))
     cfg.setdefault('type', name)
     model = BaseModule()
     model.bbox_head = MODELS.build(ConfigDict(cfg))
     for parameter in model.parameters():
         nn.init.normal_(parameter)
     return model
+
+
+def outputs_of(head):
+    """A function that gives what a head makes of random features."""
+    kind = type(head).__name__
+    if hasattr(head, 'prior_generator'):
+        sizes = [128 // stride[0] for stride in head.prior_generator.strides]
+        given = [torch.randn(1, 8, size, size) for size in sizes]
+        if not kind.startswith('RTMDet'):
+            return lambda: head(given)
+        # Boxes that meet the true ones, as labels count by how far they do.
+        boxes = [torch.full((1, 4, size, size), 16.0) for size in sizes]
+        return lambda: (head(given)[0], boxes)
+    states, references = torch.randn(2, 1, 6, 8), torch.rand(1, 6, 4)
+    if kind == 'DETRHead':
+        return lambda: head(states)
+    if kind == 'ConditionalDETRHead':
+        return lambda: head(states, references[..., :2])
+    # None for what the encoder gives in two stages.
+    return lambda: (*head(states, [references] * 2), None, None)
+
+
+def loss_of(head):
+    """The loss, in DINO that without added noise."""
+    if type(head).__name__ == 'DINOHead':
+        return super(type(head), head).loss_by_feat
+    return head.loss_by_feat
 
 
 def saved(tmp_path, model, **meta):
@@ -212,23 +272,23 @@ def test_three_builds_give_the_form_of_the_table(name):
 
 
 @pytest.mark.parametrize('wanted', [0, 1, 2])
-@pytest.mark.parametrize(
-    'name', ['RetinaHead', 'retina with softmax', 'FCOSHead']
-)
+@pytest.mark.parametrize('name', ASSIGNERS)
 def test_the_rows_of_a_class_are_those_that_its_label_raises(name, wanted):
     """Gradients differ in the rows of the class and of the one that it is
     compared with, by the head's own loss.
     """
-    from mmdet.registry import TASK_UTILS
-
-    model = head_of(name, 4)
+    train_cfg = dict(
+        assigner=ASSIGNERS[name], allowed_border=-1, pos_weight=-1
+    )
+    others = LOSSES.get(name, {})
+    model = head_of(name, 4, train_cfg=train_cfg, **others)
     head = model.bbox_head
     head.init_weights()
-    head.train_cfg = ConfigDict(allowed_border=-1, pos_weight=-1)
-    assigner = dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4)
-    head.assigner = TASK_UTILS.build(assigner)
-    head.sampler = TASK_UTILS.build(dict(type='PseudoSampler'))
-    features = [torch.randn(1, 8, n, n) for n in (16, 8, 4, 2, 1)]
+    known_ = [t for t in class_tensors(model) if t.key.endswith('bias')]
+    for tensor in class_tensors(model):
+        # No class is likelier than another, so that none is chosen for it.
+        nn.init.zeros_(tensor.tensor)
+    outputs = outputs_of(head)
 
     def gradients(label):
         boxes = torch.tensor([[0.0, 0.0, 31.0, 31.0], [8.0, 8.0, 90.0, 90.0]])
@@ -238,22 +298,30 @@ def test_the_rows_of_a_class_are_those_that_its_label_raises(name, wanted):
             pad_shape=(128, 128),
             batch_input_shape=(128, 128),
         )
-        loss = head.loss_by_feat(*head(features), [truth], [info])['loss_cls']
-        loss = sum(loss) if isinstance(loss, list) else loss
-        tensors = [t for t in class_tensors(model) if t.key.endswith('bias')]
-        (found,) = torch.autograd.grad(loss, [t.tensor for t in tensors])
-        return tensors[0], found
+        losses = loss_of(head)(*outputs(), [truth], [info])
+        loss = sum(
+            value if torch.is_tensor(value) else sum(value)
+            for key, value in losses.items()
+            if 'loss_cls' in key
+        )
+        return torch.autograd.grad(loss, [t.tensor for t in known_])
 
-    known_, first = gradients(wanted)
-    change = first - gradients(3)[1]
-    layout = _layout(known_, len(change), 4)
-    background = len(layout.rows(4, []))
-    limit = change.abs().max() / 1000
-    for rows, label in ((change < -limit, wanted), (change > limit, 3)):
-        moved = set(rows.nonzero().flatten().tolist())
-        mine = set(layout.rows(4, [label]).tolist())
-        assert moved and moved <= mine - set(layout.rows(4, []).tolist())
-    assert background == (9 if 'softmax' in name else 0)
+    changes = [
+        first - second
+        for first, second in zip(gradients(wanted), gradients(3))
+    ]
+    all_moved = set()  # of a head with a layer for each level, in one of them
+    limit = max(change.abs().max() for change in changes) / 1000
+    for tensor, change in zip(known_, changes):
+        layout = _layout(tensor, len(change), 4)
+        no_class = set(layout.rows(4, []).tolist())
+        for rows, label in ((change < -limit, wanted), (change > limit, 3)):
+            moved = set(rows.nonzero().flatten().tolist())
+            mine = set(layout.rows(4, [label]).tolist())
+            assert moved <= mine - no_class, tensor.name
+            all_moved |= {label for _ in moved}
+        assert len(no_class) == form_of(name, tensor.name)[1] * layout.outer
+    assert all_moved == {wanted, 3}
 
 
 @pytest.mark.parametrize('wanted', [0, 2])
@@ -396,10 +464,15 @@ def test_heads_that_are_not_known_are_an_error_of_the_plan(tmp_path):
     with pytest.raises(RuleError, match='has no rows for classes that are kn'):
         plan_init(nn.Linear(4, 3), rules)
     from mmdet.models import SSDHead
+    from mmdet.models.roi_heads.bbox_heads import MultiInstanceBBoxHead
 
     words = 'is SSDHead, its levels have other numbers of anchors, .* Apply'
     with pytest.raises(RuleError, match=words):
         plan_init(SSDHead(num_classes=3, anchor_generator=SSD), rules)
+    words = 'is MultiInstanceBBoxHead, its loss is for one class alone; w'
+    head = MultiInstanceBBoxHead(2, num_classes=3, in_channels=8)
+    with pytest.raises(RuleError, match=words):
+        plan_init(head, rules)
 
 
 @pytest.mark.parametrize(
