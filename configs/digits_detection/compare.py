@@ -8,13 +8,11 @@ import argparse
 import os.path as osp
 import textwrap
 import time
-from typing import Any, Dict, List
+from typing import Dict, List
 
-from mmengine.config import Config
-from mmengine.runner import Runner
 from rich.console import Console
 
-from configs.digits_detection.make_data import make_data
+from configs.digits_detection.train import WORK_DIR, prepare, train_one
 from mmpartinit import CustomModuleInitHook
 from mmpartinit.demo.comparison import (
     ARMS,
@@ -24,23 +22,8 @@ from mmpartinit.demo.comparison import (
     make_table,
     plot,
     save_weights,
-    train,
 )
 
-CONFIGS = osp.dirname(osp.abspath(__file__))
-# What `--quick` changes: enough to see that everything runs.
-QUICK = {
-    'pretrain': {
-        'train_cfg.max_iters': 4,
-        'train_cfg.val_interval': 4,
-        'model.test_cfg.score_thr': 0.0,
-    },
-    'finetune': {
-        'train_cfg.max_iters': 2,
-        'train_cfg.val_interval': 1,
-        'model.test_cfg.score_thr': 0.0,
-    },
-}
 EXPLANATION = (
     "New SE blocks with PyTorch's default weights about halve every residual "
     'branch of the backbone: the detector loses mAP although every pretrained '
@@ -65,18 +48,16 @@ def compare(work_dir: str, seeds: int, quick: bool = False) -> None:
     curves: Dict[str, List[Curve]] = {name: [] for name, _, _ in ARMS}
     curves_50: Dict[str, List[Curve]] = {name: [] for name, _, _ in ARMS}
     for seed in range(seeds):
-        data = osp.join(work_dir, f'data_seed{seed}', '')
-        sizes = dict(train=20, few=10, test=10) if quick else None
-        make_data(data, seed, sizes)
+        prepare(work_dir, seed, quick)
         console.print(f'seed {seed}: pretraining the detector ...')
         start = time.time()
-        runner = _train('pretrain', data, work_dir, seed, quick)
+        runner = train_one('pretrain', work_dir, seed, quick)
         checkpoint = save_weights(runner)
         console.print(f'    {time.time() - start:.0f} s')
         for name, label, _ in ARMS:
             start = time.time()
-            runner = _train(
-                name, data, work_dir, seed, quick, load_from=checkpoint
+            runner = train_one(
+                name, work_dir, seed, quick, load_from=checkpoint
             )
             hook = find_hook(runner, MetricCurve)
             curve = hook.curve('coco/bbox_mAP', scale=100)
@@ -107,28 +88,9 @@ def compare(work_dir: str, seeds: int, quick: bool = False) -> None:
     )
 
 
-def _train(
-    name: str, data: str, work_dir: str, seed: int, quick: bool, **changes: Any
-) -> Runner:
-    cfg = Config.fromfile(osp.join(CONFIGS, f'{name}.py'))
-    if quick:
-        cfg.merge_from_dict(QUICK[name.split('_')[0]])
-    cfg.merge_from_dict(
-        {
-            'work_dir': osp.join(work_dir, f'{name}_seed{seed}'),
-            'randomness.seed': seed,
-            'train_dataloader.dataset.data_root': data,
-            'val_dataloader.dataset.data_root': data,
-            'val_evaluator.ann_file': osp.join(data, 'test.json'),
-            **changes,
-        }
-    )
-    return train(cfg)
-
-
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--work-dir', default='work_dirs/digits_detection')
+    parser.add_argument('--work-dir', default=WORK_DIR)
     parser.add_argument('--seeds', type=int, default=3)
     parser.add_argument(
         '--quick', action='store_true', help='only see that everything runs'
