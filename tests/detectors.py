@@ -258,8 +258,8 @@ def _renumbered(data, classes, known):
     return file
 
 
-def mean_ap(runner, names):
-    """Mean average precision on some of the classes, by their names."""
+def average_precisions(runner, names):
+    """Of some of the classes, by their names; -1 where there are none."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -268,8 +268,10 @@ def mean_ap(runner, names):
     truth = COCO(evaluator.ann_file)
     found = truth.loadRes(f'{evaluator.outfile_prefix}.bbox.json')
     evaluation = COCOeval(truth, found, 'bbox')
-    evaluation.params.catIds = truth.getCatIds(catNms=names)
+    evaluation.params.catIds = [
+        truth.getCatIds(catNms=[name])[0] for name in names
+    ]
     evaluation.evaluate()
     evaluation.accumulate()
-    evaluation.summarize()
-    return evaluation.stats[0]
+    # By overlap, recall, class, area (all) and number of boxes (the most).
+    return evaluation.eval['precision'][:, :, :, 0, -1].mean((0, 1))
