@@ -30,7 +30,7 @@ from .processes.masters import Optimized
 from .processes.ranks import check_alike, on_all_ranks
 from .report import describe
 from .report.report import InitReport
-from .report.training import tell_training
+from .report.training import drawn_by_rules, tell_training
 from .rules.matching import Match, loaded_names, match_rules
 from .rules.rule import Rule, checked_seed
 from .writing.apply import write_matches
@@ -72,7 +72,7 @@ class InitPlan:
             ``InitWeights``, ``Pretrained``, ``override`` and users' own), all
             that it may write is taken for it.
         """
-        expected = [[match.would_write()] for match in self.matches]
+        expected = [match.expected() for match in self.matches]
         log = WriteLog(self.whole.tree, self.matches, expected)
         return self._report(None, log)
 
@@ -136,6 +136,7 @@ class InitPlan:
         optimized: Optional[Optimized] = None,
     ) -> InitReport:
         tree, written = log.tree, log.written
+        tensors = describe.tensor_records(self.origins, log)
         findings = [
             *self.findings,
             *(log.problems() if seed is not None else ()),
@@ -145,7 +146,7 @@ class InitPlan:
             *find.rewritten(self.rules, written),
             *find.overwritten(tree, written, self.origins.kept),
             *find.differed(log.differed, self.matches),
-            *find.frozen(tree, written),
+            *find.frozen(tree, drawn_by_rules(tensors)),
             *origin.never_trained(tree, self.origins, written),
         ]
         if seed is not None:
@@ -154,7 +155,7 @@ class InitPlan:
             findings += find.not_optimized(tree, written, optimized)
         report = InitReport(
             seed,
-            describe.tensor_records(self.origins, log),
+            tensors,
             describe.rule_records(self.rules, self.matches, log),
             findings,
             self.origins.known_by,

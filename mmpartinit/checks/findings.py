@@ -219,9 +219,9 @@ def not_optimized(
     return findings + found('warning', 'not-optimized', text, still)
 
 
-def _parameters(tree: ModelTree, written: Written) -> List[Entry]:
+def _parameters(tree: ModelTree, names: Collection[str]) -> List[Entry]:
     return [
         entry
         for entry in tree.entries
-        if entry.path in written and isinstance(entry.value, nn.Parameter)
+        if entry.path in names and isinstance(entry.value, nn.Parameter)
     ]

@@ -3,11 +3,12 @@
 Nothing here writes to a model or judges what was done.
 """
 
-from typing import Dict, Iterable, List, Sequence
+from typing import Dict, Iterable, List, Sequence, Tuple
 
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from ..initializers.traits import checkpoint_of
 from ..model.origins import Origins
 from ..model.tensors import has_memory, sample, statistics_of_samples
 from ..model.whole import WholeModel
@@ -28,6 +29,7 @@ def tensor_records(origins: Origins, log: WriteLog) -> List[TensorRecord]:
         for copy, source in match.copies.items()
         for name in log.tree.with_sharing([copy])
     }
+    files = _files_of_rules(log)
     records = []
     for entry in log.tree.entries:
         name = entry.path
@@ -41,6 +43,7 @@ def tensor_records(origins: Origins, log: WriteLog) -> List[TensorRecord]:
             record.origin = 'rule'
             record.rule = log.written[name][-1]
             record.source = sources.get((record.rule, name))
+            record.file = files.get((record.rule, name)) or None
             known = log.statistics.get(name)
             if known:
                 record.mean, record.std = known.mean, known.std
@@ -48,6 +51,17 @@ def tensor_records(origins: Origins, log: WriteLog) -> List[TensorRecord]:
             record.file, record.key = origins.files[name]
         records.append(record)
     return records
+
+
+def _files_of_rules(log: WriteLog) -> Dict[Tuple[int, str], str]:
+    """The files that rules took values from, by the rule and what it wrote."""
+    files: Dict[Tuple[int, str], str] = {}
+    for match, wrote in zip(log.matches, log.wrote):
+        loads = [checkpoint_of(i.initializer) for i in match.rule.init_cfg]
+        for file, names in zip(loads, wrote) if any(loads) else ():
+            for name in log.tree.with_sharing(names):
+                files[match.rule.index, name] = file
+    return files
 
 
 def checkpoint_records(origins: Origins) -> List[CheckpointRecord]:

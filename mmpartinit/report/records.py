@@ -24,8 +24,9 @@ class TensorRecord:
         std (float, optional): Their standard deviation (of the population,
             so 0 for one element).
         source (str, optional): The tensor that it was copied from.
-        file (str, optional): The file that its values are from; None where
-            no file decided them, or it is not known which.
+        file (str, optional): The file that its values are from, also by a
+            rule (``Pretrained``); None where no file decided them, or it is
+            not known which.
         key (str, optional): The name of its values in that file.
         trains (bool, optional): Whether it needs a gradient, an optimizer has
             it, and its learning rate is not 0; None for a buffer, and where

@@ -59,7 +59,8 @@ class LastLook:
         report.findings += news
         for tensor in report.tensors:
             if tensor.name in changed:
-                tensor.origin, tensor.rule, tensor.source = 'code', None, None
+                tensor.origin, tensor.rule = 'code', None
+                tensor.source = tensor.file = None
                 tensor.mean = tensor.std = None
         if changed:
             add_scales(report.tensors, whole)

@@ -63,7 +63,9 @@ def origin_lines(
     lines = textwrap.wrap(summary, width)
     if known_by:
         lines += textwrap.wrap(f'Known by {known_by}', width)
-    files = Counter(t.file for t in tensors if t.file).most_common()
+    files = Counter(
+        t.file for t in tensors if t.file and t.origin == 'file'
+    ).most_common()
     if training:
         lines += textwrap.wrap(f'Trains: {training}', width)
     shown = files

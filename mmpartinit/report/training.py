@@ -2,7 +2,7 @@
 and whose learning rate is not 0.
 """
 
-from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, List, Optional, Set, Tuple, Union
 
 import torch.nn as nn
 from torch import Tensor
@@ -12,6 +12,7 @@ from ..checks import findings as find
 from ..errors import Finding
 from ..model.tree import ModelTree
 from ..processes.masters import Optimized
+from .records import TensorRecord
 from .report import InitReport
 
 _CODES = ('frozen', 'not-optimized')
@@ -62,6 +63,15 @@ def _count(some: int, total: int) -> str:
     return f'{parts[0]} of {parts[1]} M'
 
 
+def drawn_by_rules(tensors: Iterable[TensorRecord]) -> Set[str]:
+    """Names of what rules wrote, other than from a file or another part."""
+    return {
+        tensor.name
+        for tensor in tensors
+        if tensor.origin == 'rule' and not (tensor.file or tensor.source)
+    }
+
+
 def see_training(
     report: InitReport,
     tree: ModelTree,
@@ -77,7 +87,7 @@ def see_training(
         for tensor in report.tensors
         if tensor.origin == 'rule' and tensor.rule is not None
     }
-    now = find.frozen(tree, written)
+    now = find.frozen(tree, drawn_by_rules(report.tensors))
     if known is not None:
         now += find.not_optimized(tree, written, known)
     before = [f for f in report.findings if f.code in _CODES]

@@ -91,18 +91,22 @@ class Match:
         under = [*self.new, *self.kept]
         return {entry.path for entry in under if id(entry.value) in known}
 
-    def would_write(self) -> Set[str]:
-        """Names of new tensors that the rule writes, or may write where only
-        running an initializer tells (``Apply``, ``InitWeights``,
-        ``Pretrained``, ``override`` and users' own).
+    def expected(self) -> List[Set[str]]:
+        """For each initializer, or the copy, names of the new tensors that it
+        writes, or may write where only running it tells (``Apply``,
+        ``InitWeights``, ``Pretrained``, ``override`` and users' own).
         """
         if self.rule.copy_from is not None:
-            return set(self.copies)
+            return [set(self.copies)]
         new = {entry.path for entry in self.new}
-        if not all(item.writes for item in self.rule.init_cfg):
-            return new
-        written = map(self.known_writes, self.rule.init_cfg)
-        return new.intersection(set().union(*written))
+        return [
+            new & self.known_writes(item) if item.writes else new
+            for item in self.rule.init_cfg
+        ]
+
+    def would_write(self) -> Set[str]:
+        """Names of all new tensors that the rule writes, or may write."""
+        return set().union(*self.expected())
 
 
 def loaded_names(

@@ -228,6 +228,38 @@ def test_frozen_and_not_optimized(work_dir):
     ]
 
 
+def test_frozen_is_said_of_drawn_values_only(tmp_path, half_loaded):
+    """What a file or another part supplies is frozen on purpose."""
+    model, loaded = half_loaded
+    file = str(tmp_path / 'se.pth')
+    torch.save(model.backbone.layer1[0].se.state_dict(), file)
+    from_file = dict(type='Pretrained', checkpoint=file)
+    ones = dict(type='Constant', layer='LayerNorm', val=1)
+    at = [f'backbone.layer{i}.{j}.se' for i in (1, 2) for j in (0, 1)]
+    rules = [
+        dict(path=at[0], init_cfg=from_file),
+        dict(path=at[1], copy_from=at[0]),
+        # What the file has brought stays but for one layer, or not at all.
+        dict(path=at[2], init_cfg=[from_file, ones]),
+        dict(path=at[3], init_cfg=from_file),
+        dict(LINEAR, path=at[3]),
+    ]
+    model.backbone.requires_grad_(False)
+    drawn = [f'{at[2]}.norm.{key}' for key in ('weight', 'bias')] + [
+        f'{at[3]}.fc{k}.{key}' for k in (1, 2) for key in ('weight', 'bias')
+    ]
+    plan = plan_init(model, rules, loaded=loaded)
+    for report in (plan.preview(), plan.apply()):
+        assert finding(report, 'frozen').names == drawn
+        files = {t.name for t in report.tensors if t.file == file}
+        assert files == {
+            name
+            for path in (at[0], at[2], at[3])
+            for name in model.state_dict()
+            if name.startswith(f'{path}.') and name not in drawn
+        }
+
+
 def test_notes_on_what_rules_left_or_wrote_over(half_loaded):
     model, loaded = half_loaded
     report = init_modules(
