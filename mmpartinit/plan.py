@@ -211,6 +211,7 @@ def make_plan(
                 check_matches(rule, members, files)
                 if members or rule.optional:
                     findings += find.nothing_to_do(rule, members)
+                    findings += find.memory(tree, rule, members)
                     findings += find.unused_items(rule, members)
                     findings += value.unused_values(rule, members)
                     findings += origin.put_in(rule, members, origins)

@@ -9,13 +9,17 @@ from typing import Collection, Dict, Iterable, List, Sequence, Set, Tuple
 
 import torch.nn as nn
 
-from ..errors import Finding, nearest
+from ..errors import Finding, nearest, some
 from ..initializers.traits import layer_names
+from ..model.blocks import outermost_new
+from ..model.tensors import has_memory
 from ..model.tree import Entry, ModelTree
 from ..processes.masters import Optimized
 from ..rules.matching import Match
 from ..rules.rule import Rule
 from .items import ItemCheck
+
+_MUCH = 2**29  # bytes of a copy of which a plan tells
 
 # Names of what was written, and the rules that wrote it, in order.
 Written = Dict[str, List[int]]
@@ -40,6 +44,31 @@ def nothing_to_do(rule: Rule, matches: Sequence[Match]) -> List[Finding]:
         return [rule.finding('warning', 'nothing-new', text, kept)]
     text = f' leaves {len(kept)} tensors as they were loaded or put in'
     return [rule.finding('note', 'kept', text, kept)] if kept else []
+
+
+def memory(
+    tree: ModelTree, rule: Rule, matches: Sequence[Match]
+) -> List[Finding]:
+    """Much that is copied so that an initializer may read it."""
+    acting = [match for match in matches if match.new and match.is_read]
+    size = max((_kept_bytes(match) for match in acting), default=0)
+    # What later initializers write is seen beside what they were given.
+    size *= 1 + any(not item.writes for item in rule.init_cfg[1:])
+    if size < _MUCH:
+        return []
+    new = {entry.path for match in acting for entry in match.new}
+    parts = [node.path for node in outermost_new(tree, new)]
+    text = (
+        f' copies {size / 2**20:,.0f} MiB of loaded tensors while it runs, '
+        'for its initializer may read them; a path that names what is new '
+        f'alone copies none of them: {some(parts, 3)}'
+    )
+    return [rule.finding('note', 'memory', text)]
+
+
+def _kept_bytes(match: Match) -> int:
+    kept = {id(e.value): e.value for e in match.kept if has_memory(e.value)}
+    return sum(t.numel() * t.element_size() for t in kept.values())
 
 
 def by_name(notes: Iterable[Tuple[Rule, str]]) -> List[Finding]:
@@ -178,11 +207,13 @@ def differed(
     return found('warning', 'ranks-differed', text, list(names))
 
 
-def frozen(tree: ModelTree, written: Written) -> List[Finding]:
-    """Parameters that were written and take no gradient."""
+def frozen(tree: ModelTree, drawn: Collection[str]) -> List[Finding]:
+    """Parameters that take no gradient, of those to which rules gave values
+    that nothing has trained.
+    """
     names = [
         entry.path
-        for entry in _parameters(tree, written)
+        for entry in _parameters(tree, drawn)
         if not entry.value.requires_grad
     ]
     text = (

@@ -71,6 +71,11 @@ class Match:
         return BareParameter(self.value)
 
     @property
+    def is_read(self) -> bool:
+        """Whether an initializer may read what it holds."""
+        return any(item.reads for item in self.rule.init_cfg)
+
+    @property
     def copies(self) -> Dict[str, Entry]:
         """The tensors to copy, by the names of the new ones to write."""
         sources = {_below(e.path, self.source): e for e in self.sources}

@@ -46,13 +46,12 @@ def _written(
 ) -> List[Set[str]]:
     items = match.rule.init_cfg
     are_known = all(item.writes for item in items)
-    are_read = not items or any(item.reads for item in items)
     structure = None if are_known else Structure(match.target)
     memory = PrivateMemory(
         match.new,
-        match.kept,
+        match.kept if items else [],  # a copy reaches no further
         structure.other_tensors() if structure else [],
-        None if are_read else scratch,
+        None if match.is_read or not items else scratch,
     )
     wrote: List[Set[str]] = []
     try:
