@@ -1,6 +1,6 @@
 """All benchmarks, as one table of ratios.
 
-    make bench            # three runs, compared with the saved table
+    make bench            # five runs, compared with the saved table
     make bench BENCH=--save  # ... which they then replace, and its figure
     make bench BENCH='matches --save'  # ... of some groups of rows only
     .venv/bin/python tests/benchmarks blocks  # another table: `blocks/`
@@ -47,7 +47,7 @@ def main() -> None:
         sys.exit(of_blocks(sys.argv[2:]))
     parser = argparse.ArgumentParser(prog='tests/benchmarks')
     parser.add_argument('groups', nargs='*', default=GROUPS)
-    parser.add_argument('--runs', type=int, default=3)
+    parser.add_argument('--runs', type=int, default=5)
     parser.add_argument('--save', action='store_true')
     parser.add_argument('--one', metavar='FILE', help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -1,5 +1,6 @@
 """What the hook adds to the start of a training."""
 
+import copy
 import tempfile
 import time
 from pathlib import Path
@@ -13,6 +14,8 @@ from subjects import RULES, detector, detector_cfg, pretrained
 from timing import in_turns, row
 from torch.utils.data import Dataset
 
+from mmpartinit.command.look import look
+from mmpartinit.command.planning import plan_config
 from mmpartinit.functions import origins_of
 from mmpartinit.model.whole import WholeModel
 from mmpartinit.start import build_again
@@ -96,8 +99,10 @@ def start(folder: Path, report: bool):
     return spent['hook'], spent['runner']
 
 
-def second_start(folder: Path):
-    """What the origins cost, beside what a start costs without them."""
+def origins(folder: Path):
+    """What the origins cost, beside what a start costs without them: by a
+    second start, for a model that is given, and in a plan from the config.
+    """
     init_default_scope('mmdet')
     MMLogger.get_instance('quiet', log_level='ERROR')  # for both
     cfg = detector_cfg()
@@ -107,25 +112,35 @@ def second_start(folder: Path):
     build = build_again(cfg)
     whole = WholeModel(build())
 
-    def origins():
-        assert len(origins_of(whole, build, {}).files) > 300
+    def told(how):
+        assert len(origins_of(whole, how, {}).files) > 300
 
-    return in_turns(
-        'second start',
-        'the second start of Mask R-CNN, and what it tells of origins',
-        'its first start: built, initialized, backbone loaded from a file',
-        1.0,
-        origins,
-        build,
-        turns=7,
-    )
+    def plan():
+        assert not plan_config(look(copy.deepcopy(cfg))).findings[0].rule
+
+    for name, what, limit, ours in (
+        ('second start', 'the second start of Mask R-CNN, and what it tells', 1.0,
+         lambda: told(build)),
+        ('recorded', 'what recorded loads tell of Mask R-CNN, given as an object',
+         0.05, lambda: told('given as an object')),
+        ('plan', '`mmpartinit plan` of Mask R-CNN, after its imports', 2.4, plan),
+    ):
+        yield in_turns(
+            name,
+            what,
+            'its first start: built, initialized, backbone loaded from a file',
+            limit,
+            ours,
+            build,
+            turns=7,
+        )
 
 
 def rows(turns: int = 7):
     """Against the Runner's own initialization and loading."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        yield second_start(folder)
+        yield from origins(folder)
         torch.save(pretrained(detector()), folder / 'pretrained.pth')
         for report, limit in ((True, 0.5), (False, None)):
             with_or_without = 'with' if report else 'without'
