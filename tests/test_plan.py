@@ -393,6 +393,43 @@ def test_a_computed_weight_is_refused_by_name(norm, layer):
     assert changed(model, before) == {name}
 
 
+class Around(nn.Module):
+    """Shows the weight of another layer as its own, as peft's layers do."""
+
+    def __init__(self, layer, is_inside=True):
+        super().__init__()
+        self.adapter = nn.Linear(3, 3)
+        self.layers = [layer]
+        if is_inside:
+            self.base = layer
+
+    @property
+    def weight(self):
+        return self.layers[0].weight
+
+
+def test_a_weight_of_a_layer_inside_is_written_there():
+    inner = nn.Linear(3, 3)
+    model = nn.Sequential(Around(inner))
+    cfg = dict(type='Constant', val=2.0)
+    loaded = ['0.base.bias']
+    report = init_modules(model, [dict(path='0', init_cfg=cfg)], loaded=loaded)
+    wrote = ['0.adapter.weight', '0.adapter.bias', '0.base.weight']
+    assert report.rules[0].wrote == wrote
+    assert report.rules[0].kept == loaded
+    assert all((inner.weight == 2).flatten())
+
+
+def test_a_weight_of_a_layer_elsewhere_is_refused():
+    model = nn.Sequential(Around(nn.Linear(3, 3), False), nn.Linear(3, 3))
+    model[0].layers[0] = model[1]
+    before = snapshot(model)
+    cfg = dict(type='Constant', val=2.0)
+    with pytest.raises(RuleError, match='0.weight is computed'):
+        init_modules(model, [dict(path='0', init_cfg=cfg)])
+    assert changed(model, before) == set()
+
+
 def test_an_item_of_a_list_that_reaches_nothing_is_a_warning():
     """One list for many models: not each has a norm."""
     cfg = [dict(NORMAL, std=0.5), dict(NORMAL, layer=['A', 'BatchNorm1d'])]

@@ -2,7 +2,7 @@
 
 import os.path as osp
 from collections import Counter
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Sequence, Set, Tuple
 
 import torch.nn as nn
 from torch import Tensor
@@ -81,13 +81,18 @@ class ItemCheck:
         return f'no layer there is a {named}; there are {listed}'
 
     def _check_computed(self, wrong: Collector) -> None:
+        held: Dict[str, Set[int]] = {}
         for target, layer in self._layers:
             for key in self.item.writes:
-                if (
-                    key not in layer._parameters
-                    and key not in layer._buffers
-                    and isinstance(getattr(layer, key, None), Tensor)
-                ):
+                if key in layer._parameters or key in layer._buffers:
+                    continue
+                value = getattr(layer, key, None)
+                if not isinstance(value, Tensor):
+                    continue
+                # A layer around another one may show the other's, as peft's.
+                if target[0] not in held:
+                    held[target[0]] = {id(p) for p in target[1].parameters()}
+                if id(value) not in held[target[0]]:
                     wrong.add(
                         'not-writable',
                         f'{_name(target, layer, key)} is computed from other '
