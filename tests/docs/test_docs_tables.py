@@ -239,10 +239,10 @@ def test_the_example_has_every_finding_that_one_process_can_have(page):
     plans |= {'replaced-hooks', 'replaced-imports', 'not-resumed'}
     plans |= {'not-called'}
     # Of several processes, of what was recorded, of a second start, of what
-    # other hooks do, and of files.
+    # other hooks do, of files, and of large models.
     others = {'ranks-differed', 'nothing-loaded', 'shape', 'renamed', 'lost'}
     others |= {'put-in', 'partly', 'seeds-itself', 'frozen-new'}
-    others |= {'changed-since', 'not-frozen', 'classes'}
+    others |= {'changed-since', 'not-frozen', 'classes', 'memory'}
     assert shown == told.keys() - errors - plans - others
 
 
