@@ -1,7 +1,7 @@
 """What the user should see in a plan or in its outcome.
 
 Each function looks for one kind of finding and knows nothing of the others;
-``docs/en/report.md`` explains every code. What makes a rule impossible is an
+``docs/en/messages.md`` explains every code. What makes a rule impossible is an
 error, and lives in ``matches.py`` and ``items.py``.
 """
 

@@ -80,6 +80,7 @@ PYTHON = dict(
     config=3,
     faq=1,
     functions=11,
+    messages=6,
     migrate=6,
     **{'own-block': 4},
     quickstart=3,

@@ -1,10 +1,11 @@
-"""What the tables of the pages say is so, in each language."""
+"""What the tables and lists of the pages say is so, in each language."""
 
 import ast
 import inspect
 import json
 import re
 import sys
+from importlib import import_module
 
 import mmengine.model
 import pytest
@@ -18,7 +19,7 @@ from benchmarks.blocks.criteria import count
 from benchmarks.blocks.pages import filled
 from benchmarks.blocks.program import SAVED, load
 from mmengine.registry import HOOKS
-from pages import ROOT, codes
+from pages import PAGES, ROOT, codes
 from stacks import since_torch
 from test_docs_code import pages
 from toy import same
@@ -42,19 +43,23 @@ FILES = (ways_changed, ways_modules, ways_whole, ways_without)
 # `RuleError.of` and `Collector.add` make errors; `remarks` are notes.
 MAKERS = dict(of=(None, 0), add=(None, 0), Finding=(0, 1))
 MAKERS.update(found=(0, 1), finding=(0, 1))
-WORDS = dict(
-    error=('error', '错误'), warning=('warning', '警告'), note=('note', '提示')
-)
+# An error that ends the training has no code beside it.
+RAISED = 'mmpartinit.errors.RuleError: '
+
+
+def sources():
+    """The package's files, parsed."""
+    for path in sorted((ROOT / 'mmpartinit').rglob('*.py')):
+        yield ast.parse(path.read_text(encoding='utf-8'))
 
 
 def findings_made():
     """Codes in the package's sources, and the levels that can be read."""
     made = {}
-    for path in sorted((ROOT / 'mmpartinit').rglob('*.py')):
-        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-            level, code = made_by(node) or (None, None)
-            if code:
-                made.setdefault(code, set()).update({level} - {None})
+    for node in (node for tree in sources() for node in ast.walk(tree)):
+        level, code = made_by(node) or (None, None)
+        if code:
+            made.setdefault(code, set()).update({level} - {None})
     return made
 
 
@@ -77,32 +82,78 @@ def made_by(node):
     return 'error' if level is None else constants[level], constants[code]
 
 
-def findings_told(page):
-    """Rows of the table of findings: codes, and the levels they have."""
-    rows = [row for row in page.rows() if len(row) == 4]
-    told = {
-        codes(row[0])[0]: {
-            level
-            for level, words in WORDS.items()
-            if any(word in row[1] for word in words)
-        }
-        for row in rows
-    }
-    assert len(told) == len(rows)
+def messages_of(page):
+    """The messages on the page, by the codes that have an entry."""
+    told = {}
+    for number, heading in enumerate(page.headings()):
+        if heading.startswith('### `'):
+            (code,) = codes(heading)
+            assert code not in told
+            told[code] = re.search(
+                r'```text\n(.*?)```', page.section(number), re.DOTALL
+            )[1]
     return told
 
 
-@pages('report')
-def test_the_findings_are_those_that_there_are(page):
-    told, made = findings_told(page), findings_made()
+def findings_told():
+    """Codes that the page of messages has, and their levels there."""
+    (page,) = (p for p in PAGES['en'] if p.name == 'messages')
+    return {
+        code: set(re.findall(rf'(?m)^(\w+) \[{code}\] ', text)) or {'error'}
+        for code, text in messages_of(page).items()
+    }
+
+
+@pages('messages')
+def test_the_messages_are_those_that_there_are(page):
+    told, made = messages_of(page), findings_made()
     assert told.keys() == made.keys()
     for code, levels in made.items():
         # That of one is worked out when it is made.
         expected = levels or {'warning', 'note'}
-        assert told[code] == expected, code
+        beginnings = {f'{level} [{code}] ' for level in expected}
+        lines = [line for line in told[code].splitlines() if line[0] != ' ']
+        assert all(line.startswith((*beginnings, RAISED)) for line in lines)
+        assert RAISED in told[code] or all(b in told[code] for b in beginnings)
     assert [code for code, levels in made.items() if not levels] == [
         'unused-layer'
     ]
+
+
+@pages('messages')
+def test_messages_are_worded_as_the_code_words_them(page):
+    """Most of each is in the sources, or in the tables that are run below."""
+    (tables,) = (p for p in PAGES['en'] if p.name == 'config')
+    pieces = {
+        node.value
+        for node in (node for tree in sources() for node in ast.walk(tree))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    pieces |= {codes(row[2])[0] for row in tables.rows() if is_rule(row[0])}
+    pieces = {' '.join(piece.split()) for piece in pieces}
+    known = sorted((p for p in pieces if len(p) > 8), key=len, reverse=True)
+    for code, text in messages_of(page).items():
+        lines = re.sub(r'(?m)^  (?! ).*\n', '', text)  # without the tensors
+        start = rf'(?m)^(?:\w+ \[{code}\] |{RAISED})'
+        for message in re.split(start, lines)[1:]:
+            message = re.sub(r"^rule \d \(path '.*?'\)", '', message)
+            rest = ' '.join(message.split())
+            most = len(rest) / 2
+            for piece in known:
+                rest = rest.replace(piece, '')
+            assert len(rest) < most, (code, rest)
+
+
+@pages('messages')
+def test_what_to_paste_can_be_read(page):
+    for block in page.blocks('python'):
+        names: dict = {}
+        exec(block, names)
+        parse_rules(names.get('modules', []))
+        for hook in names.get('custom_hooks', []):
+            HOOKS.build(hook)
+        for name in names.get('custom_imports', {}).get('imports', []):
+            import_module(name)
 
 
 @pages('paths')
@@ -231,7 +282,7 @@ def test_functions_of_mmcv_have_an_init_cfg_each(page):
 
 @pages('report')
 def test_the_example_has_every_finding_that_one_process_can_have(page):
-    told = findings_told(page)
+    told = findings_told()
     errors = {code for code, levels in told.items() if levels == {'error'}}
     assert len(errors) > 10
     shown = set(re.findall(r'\[([a-z-]+)\]', page.blocks('text')[-1]))
