@@ -4,7 +4,8 @@
 _base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 
 custom_imports = dict(
-    imports=['configs.blocks', 'mmpartinit'], allow_failed_imports=False
+    imports=['mmpartinit.demo.blocks', 'mmpartinit'],
+    allow_failed_imports=False,
 )
 
 model = dict(

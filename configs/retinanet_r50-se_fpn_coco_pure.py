@@ -32,8 +32,8 @@ from mmengine.optim import LinearLR, MultiStepLR
 from mmengine.runner import EpochBasedTrainLoop, ValLoop
 from torch.optim import SGD
 
-from configs.blocks import SE
 from mmpartinit import CustomModuleInitHook
+from mmpartinit.demo.blocks import SE
 
 default_scope = 'mmdet'
 

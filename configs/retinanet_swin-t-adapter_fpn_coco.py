@@ -4,7 +4,8 @@
 _base_ = 'mmdet::swin/retinanet_swin-t-p4-w7_fpn_1x_coco.py'
 
 custom_imports = dict(
-    imports=['configs.blocks', 'mmpartinit'], allow_failed_imports=False
+    imports=['mmpartinit.demo.blocks', 'mmpartinit'],
+    allow_failed_imports=False,
 )
 
 model = dict(backbone=dict(type='SwinWithAdapters', adapter_dims=16))

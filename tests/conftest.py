@@ -18,7 +18,7 @@ if not READS_ITS_OWN_CHECKPOINTS:
     # trusted files, and the tests make theirs.
     os.environ.setdefault('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
 torch.set_num_threads(1)
-# As `PYTHONPATH=.` does for users: some configs import their own modules.
+# Tests make the data of `configs.digits_detection`.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 settings.register_profile(
     'default',

@@ -3,7 +3,7 @@
 _base_ = 'finetune.py'
 
 custom_imports = dict(
-    imports=['mmpartinit.demo.comparison', 'configs.blocks'],
+    imports=['mmpartinit.demo.comparison', 'mmpartinit.demo.blocks'],
     allow_failed_imports=False,
 )
 model = dict(

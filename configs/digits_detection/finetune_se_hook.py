@@ -3,7 +3,11 @@
 _base_ = 'finetune_se.py'
 
 custom_imports = dict(
-    imports=['mmpartinit.demo.comparison', 'configs.blocks', 'mmpartinit'],
+    imports=[
+        'mmpartinit.demo.comparison',
+        'mmpartinit.demo.blocks',
+        'mmpartinit',
+    ],
     allow_failed_imports=False,
 )
 custom_hooks = [

@@ -100,7 +100,7 @@ def test_a_new_block_needs_a_test(page):
 def test_the_config_of_the_readme_fits_a_resnet_with_se_blocks(page):
     from mmdet.models import ResNet
 
-    from configs.blocks import SE
+    from mmpartinit.demo.blocks import SE
 
     block = next(b for b in page.blocks('python') if 'custom_hooks' in b)
     plugin = dict(

@@ -1,8 +1,8 @@
-"""Modules that the configs beside this file put into mmdet's models.
+"""Modules that the example configs for mmdet (``configs/``) put into models.
 
 Written as a user's project would have them; nothing in here knows the hook.
-Run from the folder above with that folder on ``PYTHONPATH``, so that
-``custom_imports`` finds ``configs.blocks``.
+They are in the package so that a config that is copied finds them wherever it
+lies: mmdetection's own checkout has a folder ``configs`` too.
 """
 
 from typing import Any, Tuple
