@@ -61,6 +61,8 @@ DOCS := $(BIN)/sphinx-build -q -E -W --keep-going -n -c docs
 docs: $(VENV)/.docs-ready
 	$(DOCS) docs/en docs/_build/en
 	$(DOCS) -D language=zh_CN docs/zh_cn docs/_build/zh_cn
+	grep -q '"../zh_cn/index.html"' docs/_build/en/index.html
+	grep -q '"../en/index.html"' docs/_build/zh_cn/index.html
 	if command -v node; then \
 		node docs/search.js docs/_build/en frozen weights && \
 		node docs/search.js docs/_build/zh_cn 骨干 权重 冻结 初始化 断点续训; fi

@@ -6,6 +6,8 @@ import jieba
 
 from mmpartinit import __version__
 
+HERE = os.path.dirname(__file__)
+
 project = 'mmpartinit'
 version = release = __version__
 html_title = f'mmpartinit {version}'
@@ -17,6 +19,8 @@ extensions = [
     'sphinx_copybutton',
 ]
 templates_path = ['_templates']
+# The theme's words in Chinese.
+locale_dirs = [os.path.join(HERE, 'locale')]
 html_theme = 'furo'
 html_static_path = ['_static']
 html_css_files = ['site.css']
@@ -34,9 +38,7 @@ html_sidebars = {
 }
 # Words that jieba would take apart, and that people search for.
 jieba.setLogLevel('WARNING')  # else it tells of its dictionary
-html_search_options = {
-    'dict': os.path.join(os.path.dirname(__file__), 'words.txt')
-}
+html_search_options = {'dict': os.path.join(HERE, 'words.txt')}
 # The pages link to headings as GitHub names them.
 myst_heading_anchors = 4
 autodoc_member_order = 'bysource'
