@@ -17,6 +17,8 @@ from ..errors import LEVELS, Finding
 from .records import CheckpointRecord, RuleRecord, TensorRecord
 
 _NUMBER = re.compile(r'(\d+)')
+# In a path or a dict, between names.
+_INSIDE = re.compile(r'(?<=[(=])|(?=\.\D)')
 _MOST_RULES = 12
 _MOST_FILES = 4
 _MOST_GROUPS = 40
@@ -66,8 +68,6 @@ def origin_lines(
     files = Counter(
         t.file for t in tensors if t.file and t.origin == 'file'
     ).most_common()
-    if training:
-        lines += textwrap.wrap(f'Trains: {training}', width)
     shown = files
     if is_short and len(files) > _MOST_FILES:
         shown = files[: _MOST_FILES - 1]
@@ -88,6 +88,8 @@ def origin_lines(
             subsequent_indent='    ',
             break_on_hyphens=False,
         )
+    if training:
+        lines += textwrap.wrap(f'Trains: {training}', width)
     return lines
 
 
@@ -134,9 +136,11 @@ def _rules_table(
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column('rule', justify='right')
     widths = _widths(rows, width)
-    if is_short:
-        for row in rows:
+    for row in rows:
+        if is_short:
             row[1] = _ends_of(row[1], widths[0])
+        else:
+            row[1:3] = map(_folded, row[1:3], widths)
     for heading, most in zip(('path', 'init_cfg'), widths):
         table.add_column(
             heading,
@@ -155,6 +159,22 @@ def _rules_table(
         console.print(table, markup=False, highlight=False)
     lines = [line.rstrip() for line in capture.get().splitlines()]
     return [line for line in lines if line]
+
+
+def _folded(text: str, most: int) -> str:
+    """Paths and init_cfgs in lines that have room: names stay whole, where
+    they are no longer than a line.
+    """
+    lines = []
+    for line in text.splitlines():
+        lines.append('')
+        for word in re.split(r'(?<= )', line):
+            fits = len(word.rstrip()) <= most
+            for piece in [word] if fits else _INSIDE.split(word):
+                if lines[-1] and len((lines[-1] + piece).rstrip()) > most:
+                    lines.append('')
+                lines[-1] += piece
+    return '\n'.join(line.rstrip() for line in lines)
 
 
 def _widths(rows: List[List[str]], width: int) -> Tuple[int, int]:

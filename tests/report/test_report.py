@@ -493,6 +493,16 @@ def test_long_paths_that_differ_at_an_end_are_told_apart_in_the_log():
     assert all('…' in path and len(path) < 80 for path in shown)
 
 
+def test_names_are_not_torn_where_they_fit():
+    path, item = 'backbone.layer{2,3,4}.*.se_block.fc2', 'Normal(std=0.02)'
+    record = RuleRecord(0, [path], [f'{item[:-1]}, layer=Conv2d)'])
+    lines = InitReport(0, [], [record]).text(width=70).splitlines()
+    cells = [line[7:].split('   ')[0].strip() for line in lines[2:-1]]
+    assert ''.join(cells) == path
+    assert len(cells) > 1 and all(cell[0] == '.' for cell in cells[1:])
+    assert '0.02,' in '\n'.join(lines)
+
+
 def test_files_with_long_names_and_many_of_them_fit_the_log():
     tensors = [
         TensorRecord(f'{i}', [], 'float32', 'file', file=f'{"x/" * 80}{i}.pth')
