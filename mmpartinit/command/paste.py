@@ -184,7 +184,8 @@ def _rules(suggestions: List[Suggestion]) -> List[str]:
     room = _WIDTH - 12
     lines = []
     for suggestion in suggestions:
-        lines.append(_comment(' '.join(suggestion.comment), room))
+        if suggestion.comment:  # the second of two gates has none
+            lines.append(_comment(' '.join(suggestion.comment), room))
         if suggestion.is_advice:
             code = f'{as_code(suggestion.rule, room - 2, 1)},'
             lines.append(textwrap.indent(code, '# '))

@@ -101,6 +101,23 @@ def test_a_gate_without_a_bias_cannot_be_opened(tmp_path):
     )
 
 
+class TwoGates(Gated):
+    def __init__(self):
+        super().__init__(bias=True)
+        self.other = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        gate = self.other(x.mean((2, 3), keepdim=True)).tanh()
+        return super().forward(x) * gate
+
+
+def test_two_gates_start_open_by_a_rule_each(tmp_path):
+    text = run_case(tmp_path, lambda: Net(TwoGates()))
+    starts = {r['path']: r['init_cfg'] for r in suggested(text)[-2:]}
+    assert starts['new.fc']['bias'] == 4 and starts['new.other']['bias'] == 2
+    assert '\n\n' not in text
+
+
 def test_a_start_that_its_own_code_chose_is_replaced_where_it_harms(tmp_path):
     text = run_case(tmp_path, lambda: Net(Scaled()))
     assert suggested(text)[-1]['init_cfg'] == dict(type='Constant', val=1.0)
