@@ -162,7 +162,7 @@ def _told(table: Dict[str, Any], language: str) -> Iterator[Tuple[str, ...]]:
     for name in TOLD:
         rows = blocks[name]
         yield (
-            _name(name, language),
+            name_in(name, language),
             _each(rows, lambda row: row.means[0]),
             _each(rows, lambda row: row.means[1]),
             _each(rows, lambda row: row.before_trained),
@@ -176,7 +176,7 @@ def _outcomes(
     for outcome in OUTCOMES:
         rows = [row for row in table['rows'] if row.outcome == outcome]
         if rows:
-            names = dict.fromkeys(_name(row.block, language) for row in rows)
+            names = dict.fromkeys(name_in(row.block, language) for row in rows)
             # Which they are matters where something is left to do.
             many = outcome == 'found'
             comma = '；' if language == 'zh_cn' else '; '
@@ -193,5 +193,6 @@ def _each(rows: List[Row], number: Callable[[Row], float]) -> str:
     return ' / '.join(f'{number(row):.1f}' for row in rows)
 
 
-def _name(name: str, language: str) -> str:
+def name_in(name: str, language: str) -> str:
+    """What a page calls a block."""
     return NAMES_ZH.get(name, name) if language == 'zh_cn' else name

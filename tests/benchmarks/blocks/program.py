@@ -15,12 +15,12 @@ from .cases import Case
 from .choosing import choose
 from .criteria import count
 from .measure import Row, measure, reference
-from .pages import DOCS, fill
+from .pages import DOCS, HEADS, fill
 from .running import pretrained
 from .showing import draw, markdown, show
 
 SAVED = Path(__file__).with_name('table.json')
-FIGURE = DOCS / 'en' / '_static' / 'blocks.png'
+FIGURES = {name: DOCS / name / '_static' / 'blocks.png' for name in HEADS}
 
 
 def main(words: Optional[List[str]] = None) -> int:
@@ -37,7 +37,8 @@ def main(words: Optional[List[str]] = None) -> int:
         print(markdown(table))
     if options.save:
         save(table, SAVED)
-        draw(table, FIGURE)
+        for language, path in FIGURES.items():
+            draw(table, path, language)
         fill(table)
     return int(any(count(table['rows'], table['pretrained'][0]).values()))
 

@@ -9,9 +9,25 @@ from rich.table import Table
 
 from .criteria import count, problems
 from .measure import Row
+from .pages import name_in
 
 # Okabe and Ito's, which the colour-blind can tell from each other.
 BLUE, ORANGE, BLACK = '#0072B2', '#D55E00', '#000000'
+# Of the figure, and a font that has them.
+LABELS = dict(
+    en=(
+        'DejaVu Sans',
+        ('first place', 'second place'),
+        'accuracy at iteration 0 (%)',
+        ('without the hook', 'as suggested', 'pretrained'),
+    ),
+    zh_cn=(
+        'Noto Sans CJK SC',
+        ('位置一', '位置二'),
+        '第 0 次迭代的准确率（%）',
+        ('不用钩子', '使用建议的规则', '预训练网络'),
+    ),
+)
 HEADINGS = (
     'block',
     'place',
@@ -65,15 +81,27 @@ def markdown(table: Dict[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def draw(table: Dict[str, Any], path: Path) -> None:
+def draw(table: Dict[str, Any], path: Path, language: str = 'en') -> None:
     """Draw accuracy at iteration 0: without the hook, and as suggested.
 
     Args:
         table (dict): The table.
         path (Path): File to write; its ending says the format.
+        language (str): ``'en'`` or ``'zh_cn'``. Defaults to ``'en'``.
     """
+    from matplotlib import rc_context
+    from matplotlib.font_manager import findfont
+
+    font = LABELS[language][0]
+    findfont(font, fallback_to_default=False)  # an error where there is none
+    with rc_context({'font.family': font}):
+        _drawn(table, language).savefig(path, dpi=120)
+
+
+def _drawn(table: Dict[str, Any], language: str) -> Any:
     from matplotlib.figure import Figure
 
+    _, places, axis, (before, pasted, without) = LABELS[language]
     blocks: Dict[str, List[Row]] = {}
     for row in table['rows']:
         blocks.setdefault(row.block, []).append(row)
@@ -86,17 +114,18 @@ def draw(table: Dict[str, Any], path: Path) -> None:
                 _dumbbell(axes, line, rows[panel])
         axes.axvline(table['pretrained'][0], color=BLACK, lw=0.8, zorder=0)
         axes.set_xlim(0, 103)
-        axes.set_title(f'{("first", "second")[panel]} place', fontsize=8)
+        axes.set_title(places[panel], fontsize=8)
         axes.tick_params(axis='x', labelsize=8)
         axes.tick_params(axis='y', length=0, labelsize=6.5)
         axes.grid(axis='x', alpha=0.25)
         axes.spines[['top', 'right', 'left']].set_visible(False)
-    panels[0].set_yticks(range(len(blocks)), list(blocks))
+    names = [name_in(name, language).replace('`', '') for name in blocks]
+    panels[0].set_yticks(range(len(blocks)), names)
     panels[0].set_ylim(len(blocks) - 0.5, -0.5)
-    figure.supxlabel('accuracy at iteration 0 (%)', fontsize=8)
-    axes.scatter([], [], 22, ORANGE, label='without the hook')
-    axes.scatter([], [], 14, BLUE, label='as suggested')
-    axes.plot([], [], color=BLACK, lw=0.8, label='pretrained')
+    figure.supxlabel(axis, fontsize=8)
+    axes.scatter([], [], 22, ORANGE, label=before)
+    axes.scatter([], [], 14, BLUE, label=pasted)
+    axes.plot([], [], color=BLACK, lw=0.8, label=without)
     figure.legend(
         *axes.get_legend_handles_labels(),
         loc='outside upper right',
@@ -104,7 +133,7 @@ def draw(table: Dict[str, Any], path: Path) -> None:
         frameon=False,
         fontsize=8,
     )
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def _dumbbell(axes: Any, line: int, row: Row) -> None:
