@@ -24,7 +24,7 @@ def publish(
     try:
         report.save(f'{path}.json')
         logger.info(f'The origin of each tensor: {path}.json')
-        image = as_image(draw_report(report.tensors))
+        image = as_image(draw_report(report.tensors, report.rules))
         save_image(image, f'{path}.png')
         logger.info(f'As a figure: {path}.png')
         if visualizer is not None:

@@ -146,7 +146,7 @@ class InitReport:
             path (str): File to write, in a format that its ending says
                 (``.png``, ``.pdf``, ``.svg``); its folder must exist.
         """
-        draw_report(self.tensors).savefig(path)
+        draw_report(self.tensors, self.rules).savefig(path)
 
     def text(self, lines: Optional[int] = None, width: int = 100) -> str:
         """A table of the rules, the origins and the findings.

@@ -1,0 +1,152 @@
+"""The panels of a report's figure: bars with the shares of each row, and marks
+at the sizes of its values.
+"""
+
+import math
+from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from .kinds import Key, Kind, key_of
+from .records import TensorRecord
+from .rows import Row, is_statistic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TEXT, _SMALL = 6, 5  # points
+_SEEN = 0.015  # of a bar, to be seen at all
+_DIGIT = 0.055  # inches
+_TENSORS, _PARAMETERS = (-0.15, 0.36), (0.2, 0.2)  # middle and height
+
+
+def draw_bars(
+    axes: 'Axes', rows: Sequence[Row], kinds: Sequence[Kind], width: float
+) -> None:
+    """The share of each kind in a row: by tensors, and below by parameters.
+    Rules have their number where it fits; ``width`` is in inches.
+    """
+    counts = np.zeros((2, len(rows), len(kinds)))
+    places = _places(kinds)
+    for row, (_, tensors) in enumerate(rows):
+        for tensor in tensors:
+            place = places[key_of(tensor)]
+            counts[:, row, place] += 1, math.prod(tensor.shape)
+    for count, (middle, height) in zip(counts, (_TENSORS, _PARAMETERS)):
+        totals = count.sum(1, keepdims=True)
+        shares = count / np.maximum(totals, 1)
+        shares[(shares > 0) & (shares < _SEEN)] = _SEEN
+        shares /= np.maximum(shares.sum(1, keepdims=True), 1)
+        starts = shares.cumsum(1) - shares
+        for kind, start, share in zip(kinds, starts.T, shares.T):
+            (some,) = share.nonzero()  # a hatch takes long to draw
+            axes.barh(
+                some + middle,
+                share[some],
+                left=start[some],
+                height=height,
+                **kind.bar,
+            )
+        for row, total in enumerate(totals[:, 0]):
+            x, y = 1 + 0.04 / width, row + middle
+            text = _short(int(total))
+            axes.text(x, y, text, va='center', size=_SMALL, color='0.3')
+        if height == _TENSORS[1]:
+            _draw_numbers(axes, kinds, starts, shares, width)
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 1], ['0', '100 %'])
+    axes.set_xlabel('upper bar: tensors\nlower bar: parameters', size=TEXT)
+
+
+def draw_sizes(
+    axes: 'Axes',
+    rows: Sequence[Row],
+    kinds: Sequence[Kind],
+    sizes: Sequence[Sequence[Optional[float]]],
+) -> None:
+    """A mark for each tensor, at the size of its values."""
+    known = [s for row in sizes for s in row if s]
+    low = max(math.floor(math.log10(min(known, default=1))), -6)
+    high = max(math.ceil(math.log10(max(known, default=1))), low + 1)
+    gap = 0.08 * (high - low) + 0.15
+    zero = low - 2 * gap
+    places = _places(kinds)
+    points: List[List[Tuple[float, float]]] = [[] for _ in kinds]
+    for row, (_, tensors) in enumerate(rows):
+        # A lane for each kind in the row, and in it the model's order.
+        here = [places[key_of(tensor)] for tensor in tensors]
+        lanes = {place: lane for lane, place in enumerate(sorted(set(here)))}
+        for number, (place, size) in enumerate(zip(here, sizes[row])):
+            if size is not None:
+                x = max(math.log10(size), low) if size else zero
+                along = number / max(len(here) - 1, 1) - 0.5
+                # Digits that lie on each other are one to the eye.
+                along *= 0.1 if kinds[place].number else 0.5
+                lane = (lanes[place] + 0.5 + along) / len(lanes)
+                points[place].append((x, row + 0.84 * (lane - 0.5)))
+    for kind, found in zip(kinds, points):
+        axes.scatter(
+            *np.reshape(found, (-1, 2)).T,
+            s=13 * len(kind.number) if kind.number else 6,
+            alpha=0.75 if len(found) < 400 else 0.4,
+            linewidths=0.7 if kind.style.marker == 'x' else 0,
+            **kind.mark,
+        )
+    axes.axvline(low - gap, color='0.6', linewidth=0.5, linestyle=':')
+    step = math.ceil((high - low + 1) / 4)
+    ticks = list(range(low, high + 1, step))
+    axes.set_xticks(
+        [zero, *ticks], ['0', *[f'$10^{{{tick}}}$' for tick in ticks]]
+    )
+    axes.set_xlim(zero - gap, high + gap)
+    axes.set_xlabel('size of values (RMS)', size=TEXT)
+
+
+def value_size(tensor: TensorRecord) -> Optional[float]:
+    """Root mean square of a tensor's values, where the report knows it.
+
+    For weights around 0 it is the standard deviation; unlike that it tells a
+    norm layer's 1 from a gate's 0.
+    """
+    if is_statistic(tensor) or tensor.mean is None or tensor.std is None:
+        return None
+    size = math.hypot(tensor.mean, tensor.std)
+    return size if math.isfinite(size) else None
+
+
+def _draw_numbers(
+    axes: 'Axes',
+    kinds: Sequence[Kind],
+    starts: np.ndarray,
+    shares: np.ndarray,
+    width: float,
+) -> None:
+    """Write the number of a rule on its part of a bar."""
+    from matplotlib.patheffects import withStroke
+
+    around = withStroke(linewidth=1.6, foreground='white')
+    for (row, place), share in np.ndenumerate(shares):
+        number = kinds[place].number
+        if number and share * width > _DIGIT * len(number):
+            axes.text(
+                starts[row, place] + share / 2,
+                row + _TENSORS[0],
+                number,
+                ha='center',
+                va='center',
+                size=_SMALL,
+                weight='bold',
+                path_effects=[around],
+            )
+
+
+def _places(kinds: Sequence[Kind]) -> Dict[Key, int]:
+    return {key: i for i, kind in enumerate(kinds) for key in kind.keys}
+
+
+def _short(number: int) -> str:
+    """A number in a few letters: 512, 37.8 k, 25.6 M."""
+    for power, unit in ((12, 'T'), (9, 'G'), (6, 'M'), (3, 'k')):
+        if number >= 0.9995 * 10**power:
+            return f'{number / 10**power:.3g} {unit}'
+    return str(number)
