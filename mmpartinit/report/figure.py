@@ -112,7 +112,7 @@ def _draw_labels(axes: 'Axes', rows: Sequence[Row]) -> Tuple[float, int]:
         if width < _WIDTH / 2.5:
             break
     lines = max((label.count('\n') + 1 for label in labels), default=1)
-    return width + _EDGE, lines
+    return width + 1.6 * _EDGE, lines
 
 
 def _labels(rows: Sequence[Row]) -> List[str]:

@@ -10,7 +10,8 @@ from .records import RuleRecord, TensorRecord
 
 _MOST_ROWS = 12
 _FEW = 3  # rows for parts that are small, or in which no rule writes
-_SMALL = 30  # tensors of a block, which is not split
+_LEAST = 10  # tensors, which are not split
+_SMALL = 30  # tensors, which are split where several of their parts are mixed
 _LARGE = 100  # tensors that are split for their number alone
 _MOST_LETTERS = 40  # of a label that lists names
 _LOADED = ('file', 'code')
@@ -155,8 +156,10 @@ class _Part:
     @property
     def is_split(self) -> bool:
         """Whether there is more to see in its parts than in it as a whole."""
-        mixed = [part for part in self.parts if part.is_mixed]
         size = len(self.members)
+        if size <= _LEAST:
+            return False
+        mixed = [part for part in self.parts if part.is_mixed]
         if len(mixed) == 1 and size <= _SMALL:
             return mixed[0].is_split
         return bool(mixed) or size > _LARGE

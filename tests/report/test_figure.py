@@ -15,13 +15,9 @@ from toy import SE_ZERO, build_runner, hooks, pretrained, report_of
 from work import Work
 
 from mmpartinit import InitReport
-from mmpartinit.report.figure import (
-    as_image,
-    draw_report,
-    model_parts,
-    value_size,
-)
-from mmpartinit.report.records import TensorRecord
+from mmpartinit.report.figure import as_image, draw_report
+from mmpartinit.report.panels import value_size
+from mmpartinit.report.records import RuleRecord, TensorRecord
 
 COLOURS = dict(
     file='#0072B2',
@@ -31,9 +27,12 @@ COLOURS = dict(
 )
 
 
-def record(name, origin='file', mean=0.0, std=0.1):
-    rule = 0 if origin == 'rule' else None
-    return TensorRecord(name, [8, 8], 'float32', origin, rule, mean, std)
+def record(name, origin='file', mean=0.0, std=0.1, shape=(8, 8), **more):
+    if origin == 'rule':
+        more.setdefault('rule', 0)
+    return TensorRecord(
+        name, list(shape), 'float32', origin, mean=mean, std=std, **more
+    )
 
 
 def detector(blocks, mean=0.0, std=0.1):
@@ -118,6 +117,47 @@ def test_every_backend_of_the_visualizer_gets_the_figure(work_dir):
     assert given == [('init_report', 3, 0)]
 
 
+def texts(figure):
+    """All that is written in a figure, as drawn."""
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    found = list(legend.get_texts())
+    for axes in figure.axes:
+        found += [*axes.get_yticklabels(), *axes.get_xticklabels()]
+        found += [axes.xaxis.label, *axes.texts]
+    return [text for text in found if text.get_text()]
+
+
+def labels(figure):
+    """The labels of the rows, without their line breaks."""
+    ticks = figure.axes[0].get_yticklabels()
+    return [tick.get_text().replace('\n', '') for tick in ticks]
+
+
+def in_legend(figure):
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def check_layout(figure):
+    """No text is cut, and none lies over another or over bars and marks."""
+    found = texts(figure)
+    assert all(text.get_fontsize() >= 5 for text in found)
+    boxes = [text.get_window_extent() for text in found]
+    for box in boxes:
+        assert 0 <= box.x0 and box.x1 <= figure.bbox.width
+        assert 0 <= box.y0 and box.y1 <= figure.bbox.height
+    # Lines of text are set a little more tightly than their boxes.
+    inner = [box.padded(-0.1 * min(box.height, box.width)) for box in boxes]
+    for number, box in enumerate(inner):
+        assert box.count_overlaps(inner[number + 1 :]) == 0
+    panels = [axes.get_window_extent() for axes in figure.axes]
+    for tick in figure.axes[0].get_yticklabels():
+        assert tick.get_window_extent().count_overlaps(panels) == 0
+    (legend,) = figure.legends
+    assert legend.get_window_extent().count_overlaps(panels) == 0
+
+
 @pytest.mark.parametrize('blocks', [1, 25, 166])
 def test_20_and_2000_tensors_fit_a_column(blocks):
     report = InitReport(0, detector(blocks), [])
@@ -127,18 +167,7 @@ def test_20_and_2000_tensors_fit_a_column(blocks):
     width, height = figure.get_size_inches()
     assert width == 3.4 and height < 5
     assert image.dtype == np.uint8 and image.shape[2] == 3
-    sizes = [
-        text.get_fontsize()
-        for axes in figure.axes
-        for text in [*axes.get_yticklabels(), *axes.get_xticklabels()]
-    ]
-    assert min(sizes) >= 6
-    # No label is cut off at the left, and none lies over another.
-    figure.canvas.draw()
-    boxes = [t.get_window_extent() for t in figure.axes[0].get_yticklabels()]
-    assert min(box.x0 for box in boxes) >= 0
-    boxes = sorted(boxes, key=lambda box: box.y0)
-    assert all(a.y1 <= b.y0 for a, b in zip(boxes, boxes[1:]))
+    check_layout(figure)
 
 
 @pytest.mark.parametrize('count', [1, 2000])
@@ -146,57 +175,130 @@ def test_all_four_origins_are_seen_and_named(count):
     figure = draw_report(four_origins(count))
     image = as_image(figure)
     assert all(pixels(image, colour) > 100 for colour in COLOURS.values())
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == [
-        f'from a file ({count})',
+    assert in_legend(figure) == [
+        f'a file, not known which ({count})',
         f'put in by code ({count})',
-        f'from a rule ({count})',
+        f'rule 0 ({count})',
         f'as built ({count})',
     ]
-    # It is cut off nowhere, and above all else.
-    box = legend.get_window_extent()
-    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
-    assert box.y1 <= figure.bbox.height
-    assert all(box.y0 >= axes.bbox.y1 for axes in figure.axes)
+    check_layout(figure)
 
 
-def test_2000_tensors_are_hardly_more_work_to_draw_than_20():
-    few, many = detector(1), detector(166)
-    draw_report(few)  # fonts are looked for once
-    calls = []
-    for tensors in (few, many):
-        as_image(draw_report(tensors))
-        with Work() as work:
-            as_image(draw_report(tensors))
-        calls.append(work.calls)
-    assert 10_000 < calls[0] < calls[1] < 3 * calls[0]
+def test_files_have_their_names():
+    def named(*files):
+        tensors = [
+            record(f'a.{i}.{j}', file=file)
+            for i, file in enumerate(files)
+            for j in range(9 - i)
+        ]
+        figure = draw_report(tensors)
+        check_layout(figure)
+        return in_legend(figure)
 
-
-def test_bars_show_the_share_of_each_origin():
-    tensors = [record(f'a.{i}.weight') for i in range(6)]
-    tensors += [record(f'a.{i}.bias', 'rule') for i in range(2)]
-    tensors += [record('b.weight', 'built')]
-    tensors += [record('b.num_batches_tracked', 'built')]
-    axes = draw_report(tensors).axes[0]
-    bars = [
-        (round(bar.get_y()), bar.get_x(), bar.get_width())
-        for bar in axes.patches[:3]
+    name = 'https://download.pytorch.org/models/resnet50-0676ba61.pth'
+    assert named(name) == ['resnet50-0676ba61.pth (9)']
+    assert named('C:\\w\\a.pth', '/w/b.pth', None) == [
+        'a.pth (9)',
+        'b.pth (8)',
+        'a file, not known which (7)',
     ]
-    # Row, start and width; counters do not count.
-    assert bars == [(0, 0, 75), (0, 75, 25), (1, 0, 100)]
-    labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels == ['a', 'b']
+    assert named('w/a.pth', 'w/b.pth', 'w/c.pth', 'w/d.pth') == [
+        'a.pth (9)',
+        'b.pth (8)',
+        '2 other files (13)',
+    ]
+    assert named('w/x/last.pth', 'w/y/last.pth') == [
+        'x/last.pth (9)',
+        'y/last.pth (8)',
+    ]
+
+
+@pytest.mark.parametrize('count', [2, 6, 30])
+def test_rules_are_told_apart(count):
+    """By number, hatch and name, in bars, marks and the legend."""
+    tensors = [
+        record(f'a.se{rule}.{i}', 'rule', rule=rule, std=10.0 ** (rule % 3))
+        for rule in range(count)
+        for i in range(4)
+    ]
+    rules = [RuleRecord(i, [f'a.se{i}', 'b'], []) for i in range(count)]
+    figure = draw_report(tensors, rules)
+    check_layout(figure)
+    shown = min(count, 6)
+    marks = figure.axes[1].collections[:shown]
+    assert len({m.get_paths()[0].vertices.tobytes() for m in marks}) == shown
+    bars = figure.axes[0].containers[:shown]
+    assert len({bar[0].get_hatch() for bar in bars}) == shown
+    assert len({bar[0].get_facecolor() for bar in bars}) == shown
+    own = range(count if count <= 6 else 5)
+    told = [f'rule {i}: a.se{i} and 1 more (4)' for i in own]
+    if count > 6:
+        told.append(f'{count - 5} other rules ({4 * (count - 5)})')
+    assert in_legend(figure) == told
+    written = [t for t in figure.axes[0].texts if t.get_weight() == 'bold']
+    numbers = {text.get_text() for text in written}
+    assert numbers == {*map(str, own), *(['+'] if count > 6 else [])}
+
+
+def test_bars_show_shares_of_tensors_and_of_parameters():
+    tensors = [record(f'a.{i}.weight', shape=(100,)) for i in range(6)]
+    tensors += [record(f'a.{i}.bias', 'rule', shape=(200,)) for i in range(2)]
+    tensors += [record('b.weight', 'built', shape=(5000, 5000))]
+    tensors += [record('b.num_batches_tracked', 'built', shape=())]
+    tensors += [record('c.weight', shape=(0, 3))]
+    axes = draw_report(tensors).axes[0]
+    upper, lower = {}, {}
+    for bars in axes.containers:
+        for bar in bars:
+            middle = bar.get_y() + bar.get_height() / 2
+            found = upper if middle < round(middle) else lower
+            share = bar.get_x(), pytest.approx(bar.get_width())
+            found.setdefault(round(middle), []).append(share)
+    # Start and width in each row; counters do not count.
+    assert upper == {
+        0: [(0, 0.75), (0.75, 0.25)],
+        1: [(0, 1)],
+        2: [(0, 1)],
+    }
+    assert lower == {0: [(0, 0.6), (0.6, 0.4)], 2: [(0, 1)]}
+    assert labels(axes.figure) == ['a', 'c', 'b']
+    numbers = [text.get_text() for text in axes.texts]
+    assert numbers == ['8', '1', '1', '0', '1 k', '0', '25 M']
+
+
+def test_a_sliver_is_seen_and_a_bar_ends_at_its_end():
+    tensors = [record(f'a.{i}', shape=(10**6,)) for i in range(999)]
+    tensors += [record('a.new', 'rule', shape=(1,))]
+    bars = draw_report(tensors).axes[0].containers
+    slivers = [bars[1][0], bars[3][0]]
+    for sliver in slivers:
+        assert 0.01 < sliver.get_width() < 0.02
+        assert sliver.get_x() + sliver.get_width() == pytest.approx(1)
 
 
 def test_marks_tell_origins_apart_without_colour():
     figure = draw_report(four_origins(9))
     marks = figure.axes[1].collections
     assert len({m.get_paths()[0].vertices.tobytes() for m in marks}) == 4
-    bars = figure.axes[0].patches[:4]
+    bars = [bars[0] for bars in figure.axes[0].containers[:4]]
     assert len({bar.get_hatch() for bar in bars}) == 4
     # Each origin has a lane of its own in a row.
     lanes = [np.asarray(m.get_offsets())[:, 1] for m in marks]
     assert all(a.max() < b.min() for a, b in zip(lanes, lanes[1:]))
+
+
+def test_statistics_of_a_covered_norm_are_not_as_built():
+    leaves = ('weight', 'bias', 'running_mean', 'running_var')
+    tensors = [record(f'a.bn.{leaf}') for leaf in leaves]
+    for leaf in leaves:
+        origin = 'built' if leaf.startswith('running') else 'rule'
+        tensors.append(record(f'a.se.bn.{leaf}', origin))
+    rules = [RuleRecord(0, ['a.se'], [], matched=['a.se'])]
+    assert in_legend(draw_report(tensors, rules)) == [
+        'a file, not known which (4)',
+        'rule 0: a.se (2)',
+    ]
+    assert in_legend(draw_report(tensors))[-1] == 'as built (2)'
 
 
 def test_a_wrong_scale_is_seen():
@@ -204,7 +306,7 @@ def test_a_wrong_scale_is_seen():
 
     def rows(report):
         figure = draw_report(report.tensors)
-        points = dict(zip(COLOURS, figure.axes[1].collections))
+        points = dict(zip(('file', 'rule'), figure.axes[1].collections))
         known = np.asarray(points['file'].get_offsets())[:, 0]
         new = np.asarray(points['rule'].get_offsets())[:, 0]
         return known, new[new > known.min() - 1]
@@ -222,33 +324,55 @@ def test_a_plan_has_no_values_and_a_figure_all_the_same():
     assert len(draw_report(tensors).axes) == 1
 
 
-def test_parts_of_a_model():
-    def labels(names):
-        parts = model_parts([record(name) for name in names])
-        assert [t.name for p in parts for t in p.tensors] == names
-        return [part.label for part in parts]
+NAN, INF = float('nan'), float('inf')
+ENDLESS = 'a_name_that_goes_on_and_on_' * 9
 
-    assert labels(['head.weight', 'head.bias']) == ['head']
-    assert labels(['weight', 'bias', 'a.weight']) == ['weight', 'bias', 'a']
-    layers = [
-        f'backbone.layer{i}.{j}.conv.weight'
-        for i in range(1, 5)
-        for j in range(6)
+
+@pytest.mark.parametrize(
+    'tensors',
+    [
+        [],
+        [record('w')],
+        [record('a.w', std=NAN), record('a.b', mean=INF), record('b.w')],
+        [record('a.w', std=1e300), record('b.w', 'rule', std=1e-300)],
+        [record('a.w', mean=None), record('b.w', 'rule', rule=None)],
+        [record('a.w', shape=(0, 3)), record('b.w', 'rule', shape=(0,))],
+        [record('a.w', shape=(10**9, 10**9)), record('b.w', shape=())],
+        [record('p$q^$r_{.w$', 'rule'), record('b', file='/x/$a^$.pth')],
+        [record(f'{ENDLESS}{i}.w', 'rule', rule=i) for i in range(40)],
+        [record(f'a.{ENDLESS}.{i}', file=f'{ENDLESS}{i}') for i in range(9)],
+        [record('W' * 30 + '.' + 'M' * 40), record('b.w', 'rule', rule=123)],
+        [record('a\nb.w'), record('[bold]a.w'), record(' . .')],
+    ],
+)
+def test_odd_reports_are_drawn(tensors):
+    numbers = {tensor.rule for tensor in tensors} - {None}
+    rules = [RuleRecord(i, ['$a^{', ENDLESS], []) for i in numbers]
+    for given in (rules, []):
+        figure = draw_report(tensors, given)
+        assert len(set(labels(figure))) == len(labels(figure))
+        check_layout(figure)
+
+
+def test_labels_are_whole():
+    """However long the names of modules are, and each is another one."""
+    start = 'backbone.encoder_layers_of_the_transformer'
+    tensors = [
+        record(f'{start}.{i}.attention.{part}.weight', origin)
+        for i in range(12)
+        for part, origin in (('query', 'file'), ('adapter', 'rule'))
     ]
-    assert labels([*layers, 'head.weight']) == [
-        *(f'backbone.layer{i}' for i in range(1, 5)),
-        'head',
-    ]
-    many = [f'vit.blocks.{i}.{j}.weight' for i in range(48) for j in range(9)]
-    found = labels([*many, 'head.weight'])
-    assert len(found) == 12
-    assert found[0] == 'vit.blocks.0–3' and found[-1] == 'head'
+    figure = draw_report(tensors)
+    assert labels(figure) == [f'{start}.{i}' for i in range(12)]
+    check_layout(figure)
 
 
 def test_the_size_of_values():
     assert value_size(record('a', mean=3.0, std=4.0)) == 5
     assert value_size(record('bn.running_var', mean=1.0)) is None
     assert value_size(record('a', mean=None, std=None)) is None
+    assert value_size(record('a', mean=NAN)) is None
+    assert value_size(record('a', std=INF)) is None
 
 
 def test_importing_the_package_imports_no_matplotlib():
