@@ -77,9 +77,9 @@ def _draw(
     height = head + body + _FOOT
     figure.set_size_inches(_WIDTH, height)
 
-    def box(left: float, right: float) -> List[float]:
-        edges = (left, _FOOT, right - left, body)
-        return [e / s for e, s in zip(edges, (_WIDTH, height) * 2)]
+    def box(left: float, right: float) -> Tuple[float, float, float, float]:
+        wide, high = (right - left) / _WIDTH, body / height
+        return left / _WIDTH, _FOOT / height, wide, high
 
     # The bars begin where the longest label ends.
     width = (_WIDTH - left) * (0.34 if has_sizes else 0.8)
@@ -148,7 +148,7 @@ def _draw_legend(
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = []
+    handles: List[Any] = []
     for kind in kinds:
         bar = Patch(**kind.bar)
         mark = Line2D([], [], lw=0, ms=4, mew=0.4, **kind.mark)

@@ -55,7 +55,6 @@ class Kind(NamedTuple):
         return dict(marker=self.style.marker, color=self.style.colour)
 
 
-
 # Each last one is also that of all which have none of their own.
 _FILES = [
     Style('#0072B2', '', 'o'),
@@ -76,8 +75,9 @@ _BUILT = Style('#8C8C8C', '.....', 'x')
 
 def key_of(tensor: TensorRecord) -> Key:
     """What decided its values, with the file or the rule."""
-    which = dict(file=tensor.file, rule=tensor.rule)
-    return tensor.origin, which.get(tensor.origin)
+    if tensor.origin == 'rule':
+        return 'rule', tensor.rule
+    return tensor.origin, tensor.file if tensor.origin == 'file' else None
 
 
 def kinds_of(
@@ -88,7 +88,9 @@ def kinds_of(
     """
     counts = Counter(key_of(tensor) for tensor in tensors)
 
-    def kind(label: str, keys: List[Key], style: Style, mark: str = '') -> Kind:
+    def kind(
+        label: str, keys: List[Key], style: Style, mark: str = ''
+    ) -> Kind:
         count = sum(counts[key] for key in keys)
         return Kind(f'{label} ({count})', keys, style, mark)
 
@@ -105,12 +107,12 @@ def kinds_of(
         kinds.append(kind(label, others, _FILES[-1]))
     if of('code'):
         kinds.append(kind('put in by code', of('code'), _CODE))
-    paths = {rule.index: _paths(rule.path) for rule in rules}
+    paths = {str(rule.index): _paths(rule.path) for rule in rules}
     in_order = sorted(of('rule'), key=lambda key: int(key[1] or 0))
     own, others = _first(in_order, len(_RULES))
     for key, style in zip(own, _RULES):
         number = '?' if key[1] is None else str(key[1])
-        label = f'rule {number}{paths.get(key[1], "")}'
+        label = f'rule {number}{paths.get(number, "")}'
         kinds.append(kind(label, [key], style, number))
     if others:
         label = f'{len(others)} other rules'

@@ -78,15 +78,17 @@ def draw_sizes(
         lanes = {place: lane for lane, place in enumerate(sorted(set(here)))}
         for number, (place, size) in enumerate(zip(here, sizes[row])):
             if size is not None:
-                x = max(math.log10(size), low) if size else zero
+                at = max(math.log10(size), low) if size else zero
                 along = number / max(len(here) - 1, 1) - 0.5
                 # Digits that lie on each other are one to the eye.
                 along *= 0.1 if kinds[place].number else 0.5
                 lane = (lanes[place] + 0.5 + along) / len(lanes)
-                points[place].append((x, row + 0.84 * (lane - 0.5)))
+                points[place].append((at, row + 0.84 * (lane - 0.5)))
     for kind, found in zip(kinds, points):
+        x, y = np.reshape(found, (-1, 2)).T
         axes.scatter(
-            *np.reshape(found, (-1, 2)).T,
+            x,
+            y,
             s=13 * len(kind.number) if kind.number else 6,
             alpha=0.75 if len(found) < 400 else 0.4,
             linewidths=0.7 if kind.style.marker == 'x' else 0,

@@ -131,7 +131,7 @@ class _Part:
         # New tensors beside loaded ones: what is to be seen together.
         has_loaded = any(origin in _LOADED for origin in origins)
         self.is_mixed = has_loaded and 0 < self.weight < len(origins)
-        self._parts: List['_Part'] = []
+        self._parts: List[_Part] = []
 
     @property
     def place(self) -> int:
@@ -214,7 +214,8 @@ def _runs(part: _Part, weight: int, rest: List[_Part]) -> List[List[_Part]]:
             continue
         below = _runs(child, weight, rest)
         is_whole = below == [[child]]
-        if is_whole and child.weight <= room and child.kind == runs[-1][0].kind:
+        fits = is_whole and child.weight <= room
+        if fits and child.kind == runs[-1][0].kind:
             runs[-1] += [p for p in between if p.kind == child.kind]
             runs[-1].append(child)
             rest += [p for p in between if p.kind != child.kind]

@@ -240,6 +240,18 @@ def test_rules_are_told_apart(count):
     assert numbers == {*map(str, own), *(['+'] if count > 6 else [])}
 
 
+def test_2000_tensors_are_hardly_more_work_to_draw_than_200():
+    few, many = detector(16), detector(166)
+    draw_report(few)  # fonts are looked for once
+    calls = []
+    for tensors in (few, many):
+        as_image(draw_report(tensors))
+        with Work() as work:
+            as_image(draw_report(tensors))
+        calls.append(work.calls)
+    assert 10_000 < calls[0] < calls[1] < 2 * calls[0]
+
+
 def test_bars_show_shares_of_tensors_and_of_parameters():
     tensors = [record(f'a.{i}.weight', shape=(100,)) for i in range(6)]
     tensors += [record(f'a.{i}.bias', 'rule', shape=(200,)) for i in range(2)]
