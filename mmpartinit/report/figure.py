@@ -33,6 +33,9 @@ def draw_report(
 ) -> 'Figure':
     """Draw the tensors of a report, into a figure of a column's width; apart
     from pyplot, so that nothing has to be closed.
+
+    Left out is what only follows another tensor (:func:`with_own_start`):
+    running statistics of a new norm that a rule covers are not as built.
     """
     from matplotlib import rc_context
 
@@ -104,7 +107,7 @@ def _make_plain(axes: 'Axes', rows: int) -> None:
 
 def _draw_labels(axes: 'Axes', rows: Sequence[Row]) -> Tuple[float, int]:
     """Name the rows; how many inches the labels take, and lines at most."""
-    for letters in (20, 14, 10):
+    for letters in (22, 16, 10):
         labels = [_in_lines(label, letters) for label in _labels(rows)]
         # A name may hold what is mathematics elsewhere.
         axes.set_yticks(range(len(rows)), labels, parse_math=False)

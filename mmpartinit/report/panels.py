@@ -147,8 +147,9 @@ def _places(kinds: Sequence[Kind]) -> Dict[Key, int]:
 
 
 def _short(number: int) -> str:
-    """A number in a few letters: 512, 37.8 k, 25.6 M."""
-    for power, unit in ((12, 'T'), (9, 'G'), (6, 'M'), (3, 'k')):
-        if number >= 0.9995 * 10**power:
-            return f'{number / 10**power:.3g} {unit}'
-    return str(number)
+    """A number in a few letters: 4880, 37.8 k, 25.6 M."""
+    if number < 10_000:
+        return str(number)
+    powers = (12, 'T'), (9, 'G'), (6, 'M'), (3, 'k')
+    power, unit = next(p for p in powers if number >= 0.9995 * 10 ** p[0])
+    return f'{number / 10**power:.3g} {unit}'

@@ -275,7 +275,7 @@ def test_bars_show_shares_of_tensors_and_of_parameters():
     assert lower == {0: [(0, 0.6), (0.6, 0.4)], 2: [(0, 1)]}
     assert labels(axes.figure) == ['a', 'c', 'b']
     numbers = [text.get_text() for text in axes.texts]
-    assert numbers == ['8', '1', '1', '0', '1 k', '0', '25 M']
+    assert numbers == ['8', '1', '1', '0', '1000', '0', '25 M']
 
 
 def test_a_sliver_is_seen_and_a_bar_ends_at_its_end():
