@@ -94,21 +94,21 @@ def kinds_of(
         count = sum(counts[key] for key in keys)
         return Kind(f'{label} ({count})', keys, style, mark)
 
-    def of(origin: str) -> List[Key]:
+    def keys_of(origin: str) -> List[Key]:
         return [key for key, _ in counts.most_common() if key[0] == origin]
 
     kinds = []
-    own, others = _first(of('file'), len(_FILES))
+    own, others = _first(keys_of('file'), len(_FILES))
     names = _file_names([str(file or '') for _, file in own])
     for name, key, style in zip(names, own, _FILES):
         kinds.append(kind(name, [key], style))
     if others:
         label = f'{len(others)} other files'
         kinds.append(kind(label, others, _FILES[-1]))
-    if of('code'):
-        kinds.append(kind('put in by code', of('code'), _CODE))
+    if keys_of('code'):
+        kinds.append(kind('put in by code', keys_of('code'), _CODE))
     paths = {str(rule.index): _paths(rule.path) for rule in rules}
-    in_order = sorted(of('rule'), key=lambda key: int(key[1] or 0))
+    in_order = sorted(keys_of('rule'), key=lambda key: int(key[1] or 0))
     own, others = _first(in_order, len(_RULES))
     for key, style in zip(own, _RULES):
         number = '?' if key[1] is None else str(key[1])
@@ -117,8 +117,8 @@ def kinds_of(
     if others:
         label = f'{len(others)} other rules'
         kinds.append(kind(label, others, _RULES[-1], '+'))
-    if of('built'):
-        kinds.append(kind('as built', of('built'), _BUILT))
+    if keys_of('built'):
+        kinds.append(kind('as built', keys_of('built'), _BUILT))
     return kinds
 
 

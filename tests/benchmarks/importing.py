@@ -39,7 +39,7 @@ def rows():
         for name, words, status, limit in (
             ('help', ['--help'], 0, 3.3),
             ('show', ['show', saved], 0, 10),
-            ('no config', ['plan', 'nofile.py'], 1, 17),
+            ('no config', ['plan', 'nofile.py'], 2, 17),
         ):
             shown = ' '.join(words).replace(saved, 'init_report.json')
             yield in_turns(
