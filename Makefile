@@ -64,8 +64,10 @@ docs: $(VENV)/.docs-ready
 	grep -q '"../zh_cn/index.html"' docs/_build/en/index.html
 	grep -q '"../en/index.html"' docs/_build/zh_cn/index.html
 	if command -v node; then \
-		node docs/search.js docs/_build/en frozen weights && \
-		node docs/search.js docs/_build/zh_cn 骨干 权重 冻结 初始化 断点续训; fi
+		node docs/search.js docs/_build/en frozen weights uncovered=messages \
+			'keep the values that they were built with=messages' && \
+		node docs/search.js docs/_build/zh_cn 骨干 权重 冻结 初始化 断点续训 \
+			path-not-found=messages; fi
 	@echo 'docs/_build/en/index.html docs/_build/zh_cn/index.html'
 
 lint: $(VENV)/.test-ready

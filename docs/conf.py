@@ -36,8 +36,9 @@ html_sidebars = {
         'sidebar/scroll-end.html',
     ]
 }
-# Words that jieba would take apart, and that people search for.
+# The dictionary: words that jieba would take apart, and that people search for.
 jieba.setLogLevel('WARNING')  # else it tells of its dictionary
+html_search_scorer = os.path.join(HERE, 'scorer.js')
 html_search_options = {'dict': os.path.join(HERE, 'words.txt')}
 # The pages link to headings as GitHub names them.
 myst_heading_anchors = 4

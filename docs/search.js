@@ -1,5 +1,6 @@
-// Ask the search of built pages for words, as a browser does:
-// node docs/search.js docs/_build/zh_cn 骨干 冻结
+// Ask the search of built pages for words, as a browser does, and behind a
+// sign of equality for the page that has to come first:
+// node docs/search.js docs/_build/zh_cn 骨干 冻结 path-not-found=messages
 const fs = require('fs')
 const path = require('path')
 const vm = require('vm')
@@ -15,6 +16,7 @@ const browser = {
     readyState: 'loading',
   },
   window: {},
+  URLSearchParams,
 }
 vm.createContext(browser)
 for (const script of [
@@ -26,12 +28,16 @@ for (const script of [
   const file = path.join(folder, script)
   vm.runInContext(fs.readFileSync(file, 'utf8'), browser, file)
 }
-for (const word of words) {
+for (const asked of words) {
+  const [word, page] = asked.split('=')
   browser.word = word
+  browser.location = { search: `?q=${word}` }
   const found = vm.runInContext(
     'Search._performSearch(...Search._parseQuery(word))',
     browser,
   )
-  console.log(`${word}: ${found.length} pages, ${found[0] && found[0][0]}`)
-  if (!found.length) process.exitCode = 1
+  // The last of them is shown first.
+  const [first] = found.pop() || []
+  console.log(`${word}: ${found.length} more than ${first}`)
+  if (!first || (page && page !== first)) process.exitCode = 1
 }
