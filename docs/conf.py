@@ -36,7 +36,7 @@ html_sidebars = {
         'sidebar/scroll-end.html',
     ]
 }
-# The dictionary: words that jieba would take apart, and that people search for.
+# The dictionary has words that jieba would take apart, and people search for.
 jieba.setLogLevel('WARNING')  # else it tells of its dictionary
 html_search_scorer = os.path.join(HERE, 'scorer.js')
 html_search_options = {'dict': os.path.join(HERE, 'words.txt')}
