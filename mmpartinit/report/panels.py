@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TEXT, _SMALL = 6, 5  # points
 _SEEN = 0.015  # of a bar, to be seen at all
 _DIGIT = 0.055  # inches
+_FAR = 6  # powers of ten: what is beyond is drawn there
 _TENSORS, _PARAMETERS = (-0.15, 0.36), (0.2, 0.2)  # middle and height
 
 
@@ -65,9 +66,14 @@ def draw_sizes(
     sizes: Sequence[Sequence[Optional[float]]],
 ) -> None:
     """A mark for each tensor, at the size of its values."""
-    known = [s for row in sizes for s in row if s]
-    low = max(math.floor(math.log10(min(known, default=1))), -6)
-    high = max(math.ceil(math.log10(max(known, default=1))), low + 1)
+    known = [
+        min(max(math.log10(size), -_FAR), _FAR)
+        for row in sizes
+        for size in row
+        if size
+    ]
+    low = min(math.floor(min(known, default=0)), _FAR - 1)
+    high = max(math.ceil(max(known, default=0)), low + 1)
     gap = 0.08 * (high - low) + 0.15
     zero = low - 2 * gap
     places = _places(kinds)
@@ -78,7 +84,9 @@ def draw_sizes(
         lanes = {place: lane for lane, place in enumerate(sorted(set(here)))}
         for number, (place, size) in enumerate(zip(here, sizes[row])):
             if size is not None:
-                at = max(math.log10(size), low) if size else zero
+                at = zero
+                if size:
+                    at = min(max(math.log10(size), low), high)
                 along = number / max(len(here) - 1, 1) - 0.5
                 # Digits that lie on each other are one to the eye.
                 along *= 0.1 if kinds[place].number else 0.5

@@ -329,6 +329,16 @@ def test_a_wrong_scale_is_seen():
     assert new.max() - known.max() == pytest.approx(3, abs=0.1)
 
 
+def test_one_odd_value_leaves_the_others_apart():
+    """Such as memory that nobody wrote to."""
+    tensors = [*detector(4), record('odd', 'built', std=1e30)]
+    axes = draw_report([*tensors, record('tiny', std=1e-30)]).axes[1]
+    assert axes.get_xlim()[1] - axes.get_xlim()[0] < 20
+    found = np.concatenate([m.get_offsets()[:, 0] for m in axes.collections])
+    low, high = axes.get_xlim()
+    assert low < found.min() and found.max() < high
+
+
 def test_a_plan_has_no_values_and_a_figure_all_the_same():
     tensors = detector(2)
     for tensor in tensors:
