@@ -117,5 +117,5 @@ def test_the_tests_are_laid_out_as_the_package_is():
     def folders(path):
         return {p.parent.name for p in path.glob('*/*.py')}
 
-    others = {'benchmarks', 'docs', 'zoo'}
+    others = {'benchmarks', 'docs', 'field', 'zoo'}
     assert folders(ROOT / 'tests') - others <= folders(PACKAGE)
