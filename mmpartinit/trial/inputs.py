@@ -54,6 +54,9 @@ def _image_shapes(conv: Any, size: Tuple[int, int]) -> List[Shape]:
     shapes = [(_BATCH, channels, *frames, *size[-dims:])]
     if channels == 12:  # a stem that folds four pixels into their channels
         shapes.append((_BATCH, 3, *size))
+    if dims > 1:  # a recognizer of videos takes several frames, or clips
+        several = (1,) if frames else _FRAMES
+        shapes.append((_BATCH, *several, channels, *frames, *size))
     return shapes
 
 

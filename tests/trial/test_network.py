@@ -22,6 +22,17 @@ class Tokens(nn.Sequential):
         super().__init__(nn.Embedding(7, 4), nn.Linear(4, 2))
 
 
+class Clips(BaseModel):
+    """Takes several clips of each video, as mmaction2's recognizers do."""
+
+    def __init__(self, dims):
+        super().__init__()
+        self.conv = (nn.Conv2d if dims == 2 else nn.Conv3d)(3, 2, 3)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return self.conv(inputs.view(-1, *inputs.shape[2:]))
+
+
 class Fixed(nn.Sequential):
     """Takes images of one size only."""
 
@@ -38,6 +49,8 @@ class Fixed(nn.Sequential):
         (ToyModel(), {}, "mode='tensor'", (2, 4)),
         (nn.Sequential(nn.Conv1d(5, 4, 3)), {}, 'forward', (2, 5, 128)),
         (nn.Conv3d(2, 4, 3), {}, 'forward', (2, 2, 8, 128, 128)),
+        (Clips(2), {}, "mode='tensor'", (2, 8, 3, 128, 128)),
+        (Clips(3), {}, "mode='tensor'", (2, 1, 3, 8, 128, 128)),
         (Tokens(), {}, 'forward', (2, 16)),
         (
             Fixed(),
