@@ -228,8 +228,13 @@ def train_classes(cfg: Any) -> Union[List[str], str]:
         return 'the config has no train dataset, as a dict, to take them from'
     kind = data.get('type')
     if isinstance(kind, str):
-        with DATASETS.switch_scope_and_registry(None) as registry:
-            kind = registry.get(kind) or kind
+        try:
+            with DATASETS.switch_scope_and_registry(None) as registry:
+                kind = registry.get(kind) or kind
+        # Importing a library's datasets runs anybody's code, and may need
+        # packages that its models do not.
+        except Exception as error:
+            return f'the train dataset cannot be imported: {told(error)}'
     said = data.get('metainfo')
     said = said if isinstance(said, dict) else None
     load = getattr(kind, '_load_metainfo', None)  # as it reads them itself

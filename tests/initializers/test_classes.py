@@ -1,5 +1,7 @@
 """AdaptedPretrained(classes=...): rows go by the names of classes."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 import torch.nn as nn
@@ -237,6 +239,25 @@ def test_new_names_are_those_of_the_train_dataset(tmp_path):
     ]
     assert 'ToyData, has no `classes`' in classes(dict(type='ToyData'))
     assert 'has no train dataset' in train_classes(ConfigDict())
+
+
+def test_datasets_may_need_what_is_not_installed(tmp_path, monkeypatch):
+    from mmengine.registry import (
+        DATASETS,
+        DefaultScope,
+        Registry,
+        init_default_scope,
+    )
+
+    (tmp_path / 'of_others.py').write_text('import not_installed')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
+    monkeypatch.setattr(DATASETS, '_children', dict(DATASETS.children))
+    Registry('d', parent=DATASETS, scope='others', locations=['of_others'])
+    init_default_scope('others')
+    cfg = ConfigDict(train_dataloader=dict(dataset=dict(type='Theirs')))
+    said = "ModuleNotFoundError: No module named 'not_installed'"
+    assert train_classes(cfg).endswith(f'cannot be imported: {said}')
 
 
 def test_outside_of_a_rule_they_are_given(tmp_path):
