@@ -2,7 +2,7 @@
 
     make field                              # a sample of each package
     make field FIELD='--package mmseg --sample 5'
-    make field FIELD='--package mmdet --all --json mmdet.json'
+    make field FIELD='--package mmdet --all --paths --json mmdet.json'
 
 Each config is tried in a process of its own (`trial.py` says what has to
 hold), a line for each, then a table. The exit status is 1 if something does
@@ -30,19 +30,19 @@ from trial import Result, try_config
 
 WORKERS = 2
 SECONDS = 150  # of processor time for a config
-_MEMORY = 16 << 30  # bytes of addresses for a config
+_MEMORY = 8 << 30  # bytes of addresses for a config
 _SAMPLE = 30
 
 
-def try_package(words: Tuple[str, Optional[int], int]) -> List[Result]:
+def try_package(words: Tuple[str, Optional[int], int, bool]) -> List[Result]:
     """Try configs of a package; prints each.
 
     Args:
         words (tuple): The package, how many configs of different models or
-            None for all files, and the seed that chooses them and draws what
-            is done to them.
+            None for all files, the seed that chooses them and draws what is
+            done to them, and whether to try rules on paths alone.
     """
-    name, sample, seed = words
+    name, sample, seed, paths = words
     _prepare(name)
     try:
         bring(name)
@@ -62,7 +62,7 @@ def try_package(words: Tuple[str, Optional[int], int]) -> List[Result]:
             torch.distributed.init_process_group(  # which SyncBN asks for
                 'gloo', store=store, rank=0, world_size=1
             )
-            return try_config(Result(name, file), own, seed + number)
+            return try_config(Result(name, file), own, seed + number, paths)
 
         for file, result, why in each_apart(attempt, new, WORKERS, SECONDS):
             done[file] = result or Result(name, file, reason=why)
@@ -124,13 +124,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     add('--package', choices=PACKAGES, nargs='+', default=list(PACKAGES))
     add('--sample', type=int, default=_SAMPLE, help='configs of each')
     add('--all', action='store_true', help='all configs')
+    add('--paths', action='store_true', help='rules on paths alone, quickly')
     add('--seed', type=int, default=0)
     add('--json', metavar='FILE', help='write results there')
     args = parser.parse_args(argv)
     begun = time.perf_counter()
     sample = None if args.all else args.sample
     results: List[Result] = []
-    words = [(name, sample, args.seed) for name in args.package]
+    words = [(n, sample, args.seed, args.paths) for n in args.package]
     for (name, *_), some, why in each_apart(try_package, words):
         results += some or [Result(name, '', reason=why)]
     print(f'\n{table(results)}\n\n{time.perf_counter() - begun:.0f} s')

@@ -22,7 +22,12 @@ _PACKAGE = re.compile(
     r"No module named '(\w+)|(\w+) is not installed|'imports': \['(\w+)"
     r'|install (?!it\b|openmim\b)(\w+)'
 )
-_LOADING = ('pretrained', 'teacher_ckpt')
+_LOADING = dict(
+    pretrained=None,
+    teacher_ckpt=None,
+    pretrained2d=False,
+    clip_pretrained=False,
+)
 
 
 class Package(NamedTuple):
@@ -189,7 +194,7 @@ def _without_weights(value: Any) -> Any:
         if isinstance(value.get('checkpoint'), str):
             return None
         return {
-            key: None if key in _LOADING else _without_weights(item)
+            key: _LOADING[key] if key in _LOADING else _without_weights(item)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
