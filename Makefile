@@ -22,6 +22,9 @@ ZOOS_IMPORT := pycocotools shapely terminaltables tqdm einops regex scipy \
 	ftfy==6.3.1 prettytable==3.18.0 json_tricks==3.17.3 munkres==3.0.0 \
 	mat4py==0.6.0 modelindex==0.0.2 importlib-metadata==10.2.0 numba==0.68.1 \
 	plyfile==1.1.5 trimesh==5.2.0
+# Whose ways of loading it tries.
+LIBRARIES := transformers timm==1.0.31 peft==0.21.2 diffusers==0.42.1 \
+	accelerate==1.15.0 open_clip_torch==3.3.0
 
 .PHONY: demo demo-mmdet test test-onedl compat fuzz field bench blocks docs \
 	lint setup clean
@@ -49,10 +52,14 @@ compat: $(VENV)/.test-ready
 fuzz: $(VENV)/.test-ready
 	MMPARTINIT_HYPOTHESIS=nightly $(BIN)/python -m pytest tests/test_fuzz.py
 
-# New blocks in configs that eight packages ship, and all that must hold; most
-# of an hour on two cores. FIELD='--package mmseg --sample 5' is less of it.
+# How other libraries load, trainings of four packages, and new blocks in configs
+# that eight ship, with all that must hold; more than an hour on two cores.
+# FIELD='--package mmseg --sample 5' tries fewer configs.
+TRY := OMP_NUM_THREADS=1 $(OF_FIELD)/bin/python -W ignore tests/field
 field: $(OF_FIELD)/.ready
-	OMP_NUM_THREADS=1 $(OF_FIELD)/bin/python -W ignore tests/field $(FIELD)
+	$(TRY)/loaders.py
+	$(TRY)/training.py
+	$(TRY) $(FIELD)
 
 # Ratios to what users would do instead; BENCH=--save keeps them for the docs.
 # Then what it costs to bring several processes in line.
@@ -144,5 +151,5 @@ $(OF_FIELD)/.ready: $(OF_FIELD)/.tools-ready $(SOURCES) Makefile
 	$(PIP) -q -e '.[openmmlab,demo]' ninja psutil
 	$(PIP) mmcv
 	$(PIP) -q --no-deps $(ZOOS)
-	$(PIP) -q $(ZOOS_IMPORT)
+	$(PIP) -q $(ZOOS_IMPORT) $(LIBRARIES)
 	@touch $@

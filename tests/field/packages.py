@@ -81,7 +81,7 @@ def bring(name: str) -> None:
     """Import a package with its models."""
     package = PACKAGES[name]
     if importlib.util.find_spec('torchvision'):
-        _bring_torchvision()
+        bring_torchvision()
     for module, taken in package.absent.items():
         for path in (module.rpartition('.')[0], module):
             sys.modules.setdefault(path, ModuleType(path))
@@ -90,7 +90,7 @@ def bring(name: str) -> None:
         importlib.import_module(f'{name}.models')
 
 
-def _bring_torchvision() -> None:
+def bring_torchvision() -> None:
     """Import torchvision, also where it was built for CUDA and PyTorch was
     not: its operators cannot be loaded then, and its Python code names two.
     """
