@@ -148,7 +148,7 @@ $(ONEDL)/.ready: $(ONEDL)/.tools-ready $(SOURCES)
 
 $(OF_FIELD)/.ready: $(OF_FIELD)/.tools-ready $(SOURCES) Makefile
 	@echo '--- installing mmcv (see above) and the packages of the field'
-	$(PIP) -q -e '.[openmmlab,demo]' ninja psutil
+	$(PIP) -q -e '.[openmmlab,demo,test]' ninja psutil
 	$(PIP) mmcv
 	$(PIP) -q --no-deps $(ZOOS)
 	$(PIP) -q $(ZOOS_IMPORT) $(LIBRARIES)
