@@ -39,11 +39,14 @@ class Package(NamedTuple):
             older versions, where it refuses later ones by their number.
         absent (dict): Modules that it imports and that are not there, with
             the name that it takes from each.
+        adds (str): A pattern of tensors to which an `init_weights` of its adds
+            what it would write: what comes of that depends on what is there.
     """
 
     distribution: str
     told: Dict[str, Any] = {}
     absent: Dict[str, str] = {}
+    adds: str = ''
 
     @property
     def version(self) -> str:
@@ -71,7 +74,12 @@ PACKAGES = dict(
         'mmaction2',
         absent={'mmaction.models.localizers.drn.drn': 'DRN'},
     ),
-    mmyolo=Package('mmyolo', {'mmcv.__version__': '2.0.1', **_OLDER}, _XTCOCO),
+    mmyolo=Package(
+        'mmyolo',
+        {'mmcv.__version__': '2.0.1', **_OLDER},
+        _XTCOCO,
+        r'bbox_head\.head_module\..*\.bias',
+    ),
     mmrotate=Package('mmrotate', _OLDER),
     mmdet3d=Package('mmdet3d'),
 )

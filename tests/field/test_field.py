@@ -27,7 +27,7 @@ def tried(monkeypatch, tmp_path):
     model = dict(type='ToyModel', new=False)
     cfg = Config(runner_cfg('', model=model, custom_hooks=[]))
     monkeypatch.setattr(trial, 'read', lambda package, config: cfg)
-    result = trial.Result('mmengine', 'toy')
+    result = trial.Result('mmdet', 'toy')
     yield lambda: trial.try_config(result, tmp_path, 0)
     DefaultScope._instance_dict = scopes
 

@@ -20,7 +20,7 @@ from blocks import NEW, layers_of
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
-from packages import model_cfg, read, reason
+from packages import PACKAGES, model_cfg, read, reason
 from patterns import check_patterns, expect, same
 from start import no_start, started
 from torch import Tensor
@@ -48,6 +48,8 @@ class Result:
         status (str): ``'ran'``, ``'not run'`` or ``'differs'``.
         reason (str): Why it was not run.
         differences (list[str]): What does not hold.
+        added (list[str]): Tensors whose values depend on what was there, by
+            upstream's own code.
         check (str): Why its network was not checked; '' where it was.
         start (str): Why no Runner starts it; '' where one does.
         tensors (int): Entries of the state dict.
@@ -64,6 +66,7 @@ class Result:
     status: str = _NOT_RUN
     reason: str = ''
     differences: List[str] = field(default_factory=list)
+    added: List[str] = field(default_factory=list)
     check: str = ''
     start: str = ''
     tensors: int = 0
@@ -85,6 +88,8 @@ class Result:
             )
         for what, why in (('check', self.check), ('start', self.start)):
             text += f'; no {what}: {why}' if why else ''
+        if self.added:
+            text += f'; added to what was there: {", ".join(self.added)}'
         text += f' ({self.reason})' if self.reason else ''
         return '\n    '.join([text, *self.differences])
 
@@ -279,6 +284,10 @@ class Trial:
         )
         self.holds(f'{what}: origins', set(found.items()), set(told.items()))
         other = {n for n in self.wrote if not same(state[n], self.planned[n])}
+        adds = PACKAGES[self.result.package].adds
+        added = {name for name in other if re.fullmatch(adds, name)}
+        self.result.added = sorted(added)
+        other -= added
         self.holds(f'{what}: other values by the same seed', other, set())
         self.nothing_loaded_changed(what, state)
 
