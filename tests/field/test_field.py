@@ -83,11 +83,11 @@ def test_harm_done_when_a_plan_is_applied_is_seen(
 
 
 def test_a_plan_that_lacks_a_name_is_seen(tried, monkeypatch):
-    would_write = Match.would_write
+    expected = Match.expected
     monkeypatch.setattr(
         Match,
-        'would_write',
-        lambda match: set(sorted(would_write(match))[1:]),
+        'expected',
+        lambda match: [set(sorted(n)[1:]) for n in expected(match)],
     )
     expect_difference(tried(), 'planned')
 
@@ -124,12 +124,12 @@ def expect_difference(result, words):
 @pytest.mark.needs_mmdet
 def test_a_sample_of_mmdets_configs(tmp_path):
     path = tmp_path / 'found.json'
-    words = ['--package', 'mmdet', '--sample', '4', '--json', str(path)]
+    words = ['--package', 'mmdet', '--sample', '2', '--json', str(path)]
     command = [sys.executable, '-W', 'ignore', str(FOLDER), *words]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(path.read_text())
     ran = [result for result in found if result['status'] == 'ran']
-    assert len(found) == 4 and len(ran) >= 2
+    assert len(found) == 2 and ran
     for result in ran:
         assert 0 < result['wrote'] < result['tensors'] - result['from_file']
