@@ -124,12 +124,12 @@ def expect_difference(result, words):
 @pytest.mark.needs_mmdet
 def test_a_sample_of_mmdets_configs(tmp_path):
     path = tmp_path / 'found.json'
-    words = ['--package', 'mmdet', '--sample', '2', '--json', str(path)]
+    words = '--package mmdet --sample 4 --paths --json'.split() + [str(path)]
     command = [sys.executable, '-W', 'ignore', str(FOLDER), *words]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(path.read_text())
     ran = [result for result in found if result['status'] == 'ran']
-    assert len(found) == 2 and ran
+    assert len(found) == 4 and len(ran) >= 2
     for result in ran:
-        assert 0 < result['wrote'] < result['tensors'] - result['from_file']
+        assert 0 < result['from_file'] < result['tensors']
