@@ -1,6 +1,7 @@
 """A part of ``make field``, and that it sees what does not hold."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ def tried(monkeypatch, tmp_path):
     result = trial.Result('mmdet', 'toy')
     yield lambda: trial.try_config(result, tmp_path, 0)
     DefaultScope._instance_dict = scopes
+    logging.disable(logging.NOTSET)  # which a trial leaves silent
 
 
 def test_all_holds(tried):

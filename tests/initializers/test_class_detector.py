@@ -70,9 +70,21 @@ def test_the_old_classes_are_found_as_before(tmp_path, name):
     runner, file = trained(name, tmp_path, 8, 150, **faster)
     before = average_precisions(runner, OLD)
     # The file has what is put in by code as well: offsets of DINO.
-    after = average_precisions(continued(name, tmp_path, file, True), OLD)
+    going_on = continued(name, tmp_path, file, True)
+    after = average_precisions(going_on, OLD)
     assert (before > 0).all()
-    if 'R-CNN' in name:  # new classes have a share in a softmax
-        assert after == pytest.approx(before, abs=0.05)
-    else:
-        assert after == pytest.approx(before, abs=1e-6)
+    if 'R-CNN' in name:
+        # New classes have a share in its softmax, which moves single boxes of
+        # so few past a threshold; without them, all is as it was.
+        assert after.mean() == pytest.approx(before.mean(), abs=0.1)
+        silence(going_on.model.roi_head.bbox_head.fc_cls)
+        after = average_precisions(going_on, OLD)
+    assert after == pytest.approx(before, abs=1e-6)
+
+
+def silence(layer):
+    """Give the classes that are new no score."""
+    rows = [NEW.index(name) for name in set(NEW) - set(OLD)]
+    with torch.no_grad():
+        layer.weight[rows] = 0.0
+        layer.bias[rows] = -1e4
