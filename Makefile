@@ -22,7 +22,9 @@ ZOOS_IMPORT := pycocotools shapely terminaltables tqdm einops regex scipy \
 	ftfy==6.3.1 prettytable==3.18.0 json_tricks==3.17.3 munkres==3.0.0 \
 	mat4py==0.6.0 modelindex==0.0.2 importlib-metadata==10.2.0 numba==0.68.1 \
 	plyfile==1.1.5 trimesh==5.2.0
-# Whose ways of loading it tries.
+# Whose ways of loading it tries, apart: mmpretrain does not import beside this
+# transformers.
+OF_LOADING := .venv-loading
 LIBRARIES := transformers timm==1.0.31 peft==0.21.2 diffusers==0.42.1 \
 	accelerate==1.15.0 open_clip_torch==3.3.0
 
@@ -56,8 +58,11 @@ fuzz: $(VENV)/.test-ready
 # that eight ship, with all that must hold; more than an hour on two cores.
 # FIELD='--package mmseg --sample 5' tries fewer configs.
 TRY := OMP_NUM_THREADS=1 $(OF_FIELD)/bin/python -W ignore tests/field
-field: $(OF_FIELD)/.ready
-	$(TRY)/loaders.py
+LOADED := transformers timm peft diffusers accelerate open_clip
+field: $(OF_FIELD)/.ready $(OF_LOADING)/.ready
+	OMP_NUM_THREADS=1 $(OF_LOADING)/bin/python -W ignore \
+		tests/field/loaders.py $(LOADED)
+	$(TRY)/loaders.py mmdet mmseg mmpretrain mmaction
 	$(TRY)/training.py
 	$(TRY) $(FIELD)
 
@@ -96,10 +101,10 @@ lint: $(VENV)/.test-ready
 setup: $(VENV)/.test-ready
 
 clean:
-	rm -rf $(VENV) $(ONEDL) $(OF_FIELD) .nox build dist docs/_build *.egg-info
+	rm -rf $(VENV) $(ONEDL) $(OF_FIELD) $(OF_LOADING) .nox build dist docs/_build *.egg-info
 
-$(VENV)/.tools-ready $(ONEDL)/.tools-ready $(OF_FIELD)/.tools-ready: \
-		constraints.txt
+$(VENV)/.tools-ready $(ONEDL)/.tools-ready $(OF_FIELD)/.tools-ready \
+		$(OF_LOADING)/.tools-ready: constraints.txt
 	@echo '--- creating $(@D) with $(PYTHON)'
 	$(PYTHON) -m venv $(@D) || { echo 'No virtual environment could be \
 	made: is python3-venv installed? Or name a Python: \
@@ -109,6 +114,7 @@ $(VENV)/.tools-ready $(ONEDL)/.tools-ready $(OF_FIELD)/.tools-ready: \
 
 $(ONEDL)/%: BIN := $(ONEDL)/bin
 $(OF_FIELD)/%: BIN := $(OF_FIELD)/bin
+$(OF_LOADING)/%: BIN := $(OF_LOADING)/bin
 
 $(VENV)/.demo-ready: $(VENV)/.tools-ready $(SOURCES)
 	@echo '--- installing PyTorch, MMEngine and what the demo needs'
@@ -151,5 +157,12 @@ $(OF_FIELD)/.ready: $(OF_FIELD)/.tools-ready $(SOURCES) Makefile
 	$(PIP) -q -e '.[openmmlab,demo,test]' ninja psutil
 	$(PIP) mmcv
 	$(PIP) -q --no-deps $(ZOOS)
-	$(PIP) -q $(ZOOS_IMPORT) $(LIBRARIES)
+	$(PIP) -q $(ZOOS_IMPORT)
+	@touch $@
+
+$(OF_LOADING)/.ready: $(OF_LOADING)/.tools-ready $(SOURCES) Makefile
+	@echo '--- installing the libraries whose loading is tried'
+	$(PIP) -q -e '.[openmmlab,demo,test]' psutil
+	$(PIP) -q --no-deps torchvision==0.28.0
+	$(PIP) -q $(LIBRARIES)
 	@touch $@
