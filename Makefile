@@ -18,7 +18,7 @@ OF_FIELD := .venv-field
 ZOOS := mmdet==3.3.0 mmsegmentation==1.2.2 mmpretrain==1.2.0 mmpose==1.3.2 \
 	mmaction2==1.2.0 mmyolo==0.6.0 mmrotate==1.0.0rc1 mmdet3d==1.4.0 \
 	e2cnn==0.2.3 torchvision==0.28.0
-ZOOS_IMPORT := pycocotools shapely terminaltables tqdm einops regex scipy \
+ZOOS_IMPORT := six pycocotools shapely terminaltables tqdm einops regex scipy \
 	ftfy==6.3.1 prettytable==3.18.0 json_tricks==3.17.3 munkres==3.0.0 \
 	mat4py==0.6.0 modelindex==0.0.2 importlib-metadata==10.2.0 numba==0.68.1 \
 	plyfile==1.1.5 trimesh==5.2.0

@@ -46,6 +46,7 @@ def compare(table: dict, saved: dict) -> None:
 
 def draw(table: dict, path: Path) -> None:
     """Draw each ratio, its spread and its limit."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     rows = table['rows']
@@ -97,4 +98,6 @@ def draw(table: dict, path: Path) -> None:
     for side in ('top', 'right', 'left'):
         axes.spines[side].set_visible(False)
     axes.tick_params(axis='y', length=0)
-    figure.savefig(path)
+    # The same file for the same table.
+    with rc_context({'svg.hashsalt': 'benchmarks'}):
+        figure.savefig(path, metadata=dict(Date=None))
