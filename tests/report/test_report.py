@@ -518,7 +518,7 @@ def test_files_with_long_names_and_many_of_them_fit_the_log():
 
 
 def test_a_report_of_version_1_is_read_and_shown(tmp_path):
-    """As mmpartinit wrote them before there were four origins."""
+    """As mmpartinit 0.1.0 wrote them."""
     tensor = dict(
         name='a',
         shape=[2],
@@ -536,16 +536,21 @@ def test_a_report_of_version_1_is_read_and_shown(tmp_path):
     ]
     rule = dict(index=0, path=['b'], init_cfg=[], copy_from='a')
     rule.update(matched=['b'], wrote=['b'], kept=[])
-    data = dict(version=1, seed=0, tensors=tensors, rules=[rule], findings=[])
+    found = dict(level='warning', code='uncovered', names=['c'])
+    found.update(message='1 tensors keep what they have')
+    data = dict(version=1, seed=0, tensors=tensors, rules=[rule])
     path = tmp_path / 'report.json'
-    path.write_text(json.dumps(data))
+    path.write_text(json.dumps(dict(data, findings=[found])))
     report = InitReport.load(str(path))
     assert [t.origin for t in report.tensors] == ['file', 'rule', 'built']
     assert report.tensors[1].source == 'a'
     assert (report.known_by, report.checkpoints) == ('', [])
-    assert report.text().splitlines()[-1] == (
-        '3 tensors: 1 from files, 0 put in by code, 1 from rules, 1 as built'
-    )
+    assert (report.findings[0].rule, report.findings[0].path) == (None, None)
+    assert report.text().splitlines()[-3:] == [
+        '3 tensors: 1 from files, 0 put in by code, 1 from rules, 1 as built',
+        'warning [uncovered] 1 tensors keep what they have',
+        '  c',
+    ]
     report.save_figure(str(tmp_path / 'figure.png'))
     # Saved anew, it is of this version.
     report.save(str(path))
