@@ -75,7 +75,7 @@ DETECTOR = ROOT / 'configs' / 'digits_detection' / 'finetune_se_hook.py'
 # How many blocks of Python each page has. All of them are run below, or in
 # test_docs_tables.py (`config`) and test_docs_recipes.py.
 PYTHON = dict(
-    README=3,
+    README=2,
     command=3,
     config=3,
     faq=1,
@@ -166,7 +166,7 @@ def test_what_to_write_for_what_you_have(page, monkeypatch):
     'name', ['SwinTransformer', 'PyramidVisionTransformer']
 )
 def test_backbones_that_refuse_a_list(name):
-    """README, why and questions say so of mmdet's Swin and PVT."""
+    """The pages why and questions say so of mmdet's Swin and PVT."""
     import mmdet.models
 
     init_cfg = [dict(type='Pretrained', checkpoint='none.pth')]
@@ -186,9 +186,9 @@ def test_a_backbone_that_refuses_adapted_pretrained():
 
 
 @pytest.mark.needs_mmdet
-@pages('README', 'faq')
+@pages('faq')
 def test_a_list_is_enough_on_a_plain_backbone(page, tmp_path):
-    """Where they say that MMEngine alone will do, it does."""
+    """Where the questions say that MMEngine alone will do, it does."""
     from mmdet.models import ResNet
 
     block = next(b for b in page.blocks('python') if 'init_cfg = [' in b)
