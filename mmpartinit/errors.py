@@ -32,9 +32,13 @@ class Finding:
     rule: Optional[int] = None
     path: Optional[str] = None
 
+    def __str__(self) -> str:
+        """Its code and its sentence, as logs and errors have them."""
+        return f'[{self.code}] {self.message}'
+
 
 class RuleError(ValueError):
-    """Rules that cannot be carried out; the message lists every problem.
+    """Rules that cannot be carried out; its text has every problem.
 
     Attributes:
         findings (list[Finding]): The problems, each with a code.
@@ -68,11 +72,12 @@ class RuleError(ValueError):
         )
 
     def __str__(self) -> str:
-        messages = [finding.message for finding in self.findings]
-        if len(messages) == 1:
-            return messages[0]
-        start = f'{len(messages)} problems in `modules`:'
-        return '\n- '.join([start, *messages])
+        if isinstance(self.args[0], str):
+            return self.args[0]  # which has the codes already
+        told = list(map(str, self.findings))
+        if len(told) == 1:
+            return told[0]
+        return '\n- '.join([f'{len(told)} problems in `modules`:', *told])
 
 
 class Collector:

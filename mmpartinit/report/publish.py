@@ -40,4 +40,4 @@ def log(findings: Iterable[Finding], logger: Logger) -> None:
     """Write findings into a log, each in a line."""
     for finding in findings:
         names = some(finding.names, 5)
-        logger.warning(f'[{finding.code}] {finding.message}: {names}')
+        logger.warning(f'{finding}: {names}')

@@ -198,7 +198,7 @@ def _numbers(rules: List[RuleRecord]) -> List[str]:
 def _heading(finding: Finding, width: int) -> List[str]:
     """A finding's level, code and sentence; not the names below it."""
     return textwrap.wrap(
-        f'{finding.level} [{finding.code}] {finding.message}',
+        f'{finding.level} {finding}',
         width,
         subsequent_indent='    ',
         break_on_hyphens=False,

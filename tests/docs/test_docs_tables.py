@@ -43,7 +43,7 @@ FILES = (ways_changed, ways_modules, ways_whole, ways_without)
 # `RuleError.of` and `Collector.add` make errors; `remarks` are notes.
 MAKERS = dict(of=(None, 0), add=(None, 0), Finding=(0, 1))
 MAKERS.update(found=(0, 1), finding=(0, 1))
-# An error that ends the training has no code beside it.
+# An error that ends the training, which has its code behind that.
 RAISED = 'mmpartinit.errors.RuleError: '
 
 
@@ -112,9 +112,10 @@ def test_the_messages_are_those_that_there_are(page):
         # That of one is worked out when it is made.
         expected = levels or {'warning', 'note'}
         beginnings = {f'{level} [{code}] ' for level in expected}
+        raised = f'{RAISED}[{code}] '
         lines = [line for line in told[code].splitlines() if line[0] != ' ']
-        assert all(line.startswith((*beginnings, RAISED)) for line in lines)
-        assert RAISED in told[code] or all(b in told[code] for b in beginnings)
+        assert all(line.startswith((*beginnings, raised)) for line in lines)
+        assert raised in told[code] or all(b in told[code] for b in beginnings)
     assert [code for code, levels in made.items() if not levels] == [
         'unused-layer'
     ]
@@ -134,7 +135,7 @@ def test_messages_are_worded_as_the_code_words_them(page):
     known = sorted((p for p in pieces if len(p) > 8), key=len, reverse=True)
     for code, text in messages_of(page).items():
         lines = re.sub(r'(?m)^  (?! ).*\n', '', text)  # without the tensors
-        start = rf'(?m)^(?:\w+ \[{code}\] |{RAISED})'
+        start = rf'(?m)^(?:\w+|{RAISED[:-1]}) \[{code}\] '
         for message in re.split(start, lines)[1:]:
             message = re.sub(r"^rule \d \(path '.*?'\)", '', message)
             rest = ' '.join(message.split())
@@ -228,8 +229,10 @@ def test_errors_are_what_the_tables_say(page):
         phase, error = error_of(config, names['model'])
         assert [finding.code for finding in error.findings] == [code]
         message = str(error)
-        beginning = message[: -len(text)]
+        start, beginning = f'[{code}] ', message[: -len(text)]
         assert message.endswith(text), message
+        assert beginning.startswith(start)
+        beginning = beginning[len(start) :]
         assert re.fullmatch(r'(rule 0( \(path .*\))?:? )?', beginning)
         phases.append(phase)
     assert len(phases) > 40

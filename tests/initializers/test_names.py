@@ -121,7 +121,7 @@ def test_names_that_cannot_be_are_an_error_of_the_rule(
     with pytest.raises(RuleError) as info:
         init_modules(model, [dict(path='backbone', init_cfg=cfg)])
     start = f"rule 0 (path 'backbone') at backbone: ValueError: of {file}, "
-    assert str(info.value).startswith(start)
+    assert str(info.value).startswith(f'[failed] {start}')
     assert told in str(info.value)
     for name, value in model.state_dict().items():
         assert same(value, before[name]), name

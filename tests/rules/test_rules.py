@@ -97,11 +97,11 @@ def test_all_problems_come_in_one_error():
     lines = str(info.value).splitlines()
     # MMEngine 0.8 says the class in front.
     assert lines[0].endswith('4 problems in `modules`:')
-    assert [re.search(r'rule \d', line)[0] for line in lines[1:]] == [
-        'rule 0',
-        'rule 0',
-        'rule 2',
-        'rule 2',
+    assert [re.search(r'\[.*\] rule \d', line)[0] for line in lines[1:]] == [
+        '[path] rule 0',
+        '[init-cfg] rule 0',
+        '[malformed] rule 2',
+        '[malformed] rule 2',
     ]
 
 
