@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Set
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from ..checks.uncovered import uncovered
 from ..errors import some
 from ..model.blocks import outermost_new
 from ..model.tree import Node
+from ..report.text import table_lines
 from ..trial.network import Network
 from ..trial.places import INPUT, LAYER, ONE, OPEN, ZERO
 from ..trial.trial import Outcome
@@ -125,10 +125,6 @@ def blocks_text(blocks: List[Block], how: str, width: int) -> str:
         table.add_column(name, justify='right', no_wrap=True)
     for block in blocks:
         table.add_row(block.title.rstrip('.'), *_cells(block))
-    console = Console(width=width, color_system=None, no_color=True)
-    with console.capture() as capture:
-        console.print(table, markup=False, highlight=False)
-    lines = [line.rstrip() for line in capture.get().splitlines()]
     said = [f'The network ran on {how}.', *filter(None, map(_said, blocks))]
     if all(block.is_fine for block in blocks):
         said.append(
@@ -136,7 +132,7 @@ def blocks_text(blocks: List[Block], how: str, width: int) -> str:
             'it was, and learns.'
         )
     said = [textwrap.fill(s, width, break_on_hyphens=False) for s in said]
-    return '\n'.join([*filter(None, lines), *said])
+    return '\n'.join([*table_lines(table, width), *said])
 
 
 def _cells(block: Block) -> List[str]:

@@ -79,14 +79,12 @@ def origin_lines(
     for loaded in () if is_short else checkpoints:
         if not (loaded.unused or loaded.shapes):
             continue
-        lines += textwrap.wrap(
+        lines += wrapped(
             f'{loaded.file or "A state dict"}, loaded into '
             f'{loaded.path or "the model"}: {loaded.used} of {loaded.tensors} '
             f'tensors used, {len(loaded.unused)} unused, '
             f'{len(loaded.shapes)} of another shape',
             width,
-            subsequent_indent='    ',
-            break_on_hyphens=False,
         )
     if training:
         lines += textwrap.wrap(f'Trains: {training}', width)
@@ -153,12 +151,28 @@ def _rules_table(
         table.add_column(heading, justify='right')
     for row in rows:
         table.add_row(*row)
+    return table_lines(table, width)
+
+
+def table_lines(table: Table, width: int) -> List[str]:
+    """A table of rich's, as lines of plain text."""
     console = Console(width=width, color_system=None, no_color=True)
     with console.capture() as capture:
         # Text of the user's own may hold square brackets: no markup.
         console.print(table, markup=False, highlight=False)
     lines = [line.rstrip() for line in capture.get().splitlines()]
     return [line for line in lines if line]
+
+
+def wrapped(text: str, width: int) -> List[str]:
+    """A sentence in lines, all but the first indented."""
+    lines = textwrap.wrap(
+        text.replace(' %', '\xa0%'),  # a number stays beside its sign
+        width,
+        subsequent_indent='    ',
+        break_on_hyphens=False,
+    )
+    return [line.replace('\xa0', ' ') for line in lines]
 
 
 def _folded(text: str, most: int) -> str:
@@ -197,12 +211,7 @@ def _numbers(rules: List[RuleRecord]) -> List[str]:
 
 def _heading(finding: Finding, width: int) -> List[str]:
     """A finding's level, code and sentence; not the names below it."""
-    return textwrap.wrap(
-        f'{finding.level} {finding}',
-        width,
-        subsequent_indent='    ',
-        break_on_hyphens=False,
-    )
+    return wrapped(f'{finding.level} {finding}', width)
 
 
 def _shortly(findings: List[Finding], room: int, width: int) -> List[str]:

@@ -1,15 +1,13 @@
 """A comparison as plain text: a table of parts, and what follows from it."""
 
 import math
-import textwrap
 from typing import List, Optional
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from ..errors import some
-from ..report.text import group_names
+from ..report.text import group_names, table_lines, wrapped
 from .drift import Comparison, PartDrift
 from .rows import Row, to_rows
 
@@ -25,11 +23,11 @@ def comparison_text(found: Comparison, how: str, width: int) -> str:
     """
     rows = to_rows(found.parts, _MOST_ROWS)
     lines = _table(found, rows, width)
-    lines += _wrapped(_counts(found, how), width)
+    lines += wrapped(_counts(found, how), width)
     if found.unloaded:
-        lines += _wrapped(_unloaded(found), width)
+        lines += wrapped(_unloaded(found), width)
         lines += group_names(found.unloaded, _MOST_NAMES)
-    return '\n'.join([*lines, *_wrapped(verdict(found), width)])
+    return '\n'.join([*lines, *wrapped(verdict(found), width)])
 
 
 def verdict(found: Comparison) -> str:
@@ -145,19 +143,4 @@ def _table(found: Comparison, rows: List[Row], width: int) -> List[str]:
         is_unsteady = any(part.unsteady for part in row.parts)
         mark = 'not judged' if is_unsteady else ''
         table.add_row(*cells, '← departs first' if is_first else mark)
-    console = Console(width=width, color_system=None, no_color=True)
-    with console.capture() as capture:
-        console.print(table, markup=False, highlight=False)
-    lines = [line.rstrip() for line in capture.get().splitlines()]
-    return [line for line in lines if line]
-
-
-def _wrapped(text: str, width: int) -> List[str]:
-    # A number stays beside its sign.
-    lines = textwrap.wrap(
-        text.replace(' %', '\xa0%'),
-        width,
-        subsequent_indent='    ',
-        break_on_hyphens=False,
-    )
-    return [line.replace('\xa0', ' ') for line in lines]
+    return table_lines(table, width)
