@@ -2,10 +2,10 @@
 
 import argparse
 import json
-import os
 from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from ..errors import some, told
+from ..report.report import write_whole
 from ..seeding import random_state_kept, seed_everything
 from ..start import train_batch
 from ..trial.drift import (
@@ -199,10 +199,6 @@ def _how(network: Network, data: bool) -> str:
 
 
 def _save(path: str, network: Network, found: Dict[str, Any]) -> None:
-    """Write all that was found as JSON, the whole file or none."""
+    """Write all that was found as JSON."""
     run = dict(way=network.way, shape=list(network.shape), seed=network.seed)
-    text = json.dumps({**run, **found}, indent=1)
-    part = f'{path}.part'
-    with open(part, 'w', encoding='utf-8') as file:
-        file.write(text)
-    os.replace(part, path)
+    write_whole(path, json.dumps({**run, **found}, indent=1))

@@ -86,11 +86,7 @@ class InitReport:
             else:
                 text = encode(value)
             entries.append(f' "{key}": {text}')
-        text = '{\n' + ',\n'.join(entries) + '\n}\n'
-        part = f'{path}.part'
-        with open(part, 'w', encoding='utf-8') as file:
-            file.write(text)
-        os.replace(part, path)
+        write_whole(path, '{\n' + ',\n'.join(entries) + '\n}\n')
 
     @classmethod
     def load(cls, path: str) -> 'InitReport':
@@ -169,6 +165,14 @@ class InitReport:
 
     def __str__(self) -> str:
         return self.text(LOG_LINES)
+
+
+def write_whole(path: str, text: str) -> None:
+    """Write all of a file, or leave what is there."""
+    part = f'{path}.part'
+    with open(part, 'w', encoding='utf-8') as file:
+        file.write(text)
+    os.replace(part, path)
 
 
 def _records(kind: type, items: List[Dict[str, Any]]) -> List[Any]:
