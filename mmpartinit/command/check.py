@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from ..errors import some, told
 from ..report.report import write_whole
@@ -38,21 +38,12 @@ _BATCH = 2
 _SEED = 0
 
 
-class Outcome(NamedTuple):
-    """What a check says.
+def check_config(options: argparse.Namespace, width: int) -> Tuple[str, bool]:
+    """Check the config that the command's words name.
 
-    Attributes:
-        text (str): To print.
-        is_same (bool): Whether all that was found is as it should be.
-    """
-
-    text: str
-    is_same: bool
-
-
-def check_config(options: argparse.Namespace, width: int) -> Outcome:
-    """Check the config that the command's words name; what it says takes
-    ``width`` characters in a line at most.
+    Returns:
+        tuple[str, bool]: What to print, in lines of at most ``width``
+        characters, and whether all is as it should be.
 
     Raises:
         LookError: If that cannot be done.
@@ -71,7 +62,9 @@ def check_config(options: argparse.Namespace, width: int) -> Outcome:
         raise LookError(str(error)) from error
 
 
-def _block_by_block(options: argparse.Namespace, width: int) -> Outcome:
+def _block_by_block(
+    options: argparse.Namespace, width: int
+) -> Tuple[str, bool]:
     """Whether each new block leaves what goes through it as it is."""
     if options.figure:
         raise LookError('--figure draws the drift from BASE; name one: --base')
@@ -84,11 +77,10 @@ def _block_by_block(options: argparse.Namespace, width: int) -> Outcome:
         found = [block.to_dict() for block in blocks]
         about = dict(config=options.config, same=is_fine, blocks=found)
         _save(options.json, network, about)
-    text = blocks_text(blocks, _how(network, options.data), width)
-    return Outcome(text, is_fine)
+    return blocks_text(blocks, _how(network, options.data), width), is_fine
 
 
-def _beside_base(options: argparse.Namespace, width: int) -> Outcome:
+def _beside_base(options: argparse.Namespace, width: int) -> Tuple[str, bool]:
     """Whether each part gives what it gives in the pretrained network."""
     base = _loaded(options.base, options.base_options)
     seen = _loaded(options.config, options.cfg_options)
@@ -109,7 +101,7 @@ def _beside_base(options: argparse.Namespace, width: int) -> Outcome:
     if options.figure:
         draw_comparison(found).savefig(options.figure)
     text = comparison_text(found, _how(network, options.data), width)
-    return Outcome(text, found.is_same)
+    return text, found.is_same
 
 
 def _loaded(name: str, changes: Optional[Dict[str, Any]]) -> Look:

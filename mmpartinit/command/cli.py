@@ -89,11 +89,11 @@ def _check(options: argparse.Namespace) -> int:
 
     try:
         with _quiet(options.verbose):
-            outcome = check_config(options, _width())
+            text, is_fine = check_config(options, _width())
     except (LookError, OSError, ValueError) as error:
         return _fail(error, options.verbose)
-    print(outcome.text)
-    return int(not outcome.is_same)
+    print(text)
+    return int(not is_fine)
 
 
 def _show(options: argparse.Namespace) -> int:
