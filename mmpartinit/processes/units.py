@@ -52,11 +52,6 @@ def original(tensor: Tensor) -> Tensor:
     return getattr(tensor, 'stands_for', tensor)
 
 
-def is_made_anew(tensor: Tensor) -> bool:
-    """Whether FSDP has made a parameter of its own of those it was given."""
-    return lies_in_parts(tensor) or hasattr(tensor, '_param_infos')
-
-
 class Unit:
     """Parameters that are gathered together."""
 

@@ -13,11 +13,11 @@ _MOVES = set(
     'View UnsafeView ReshapeAlias Permute Transpose T Unsqueeze Squeeze '
     'Expand Slice Select Alias Clone ToCopy AsStrided Repeat Unflatten '
     'UpsampleNearest2D UpsampleBilinear2D UpsampleNearest1D Mul Div '
-    'NativeDropout Contiguous SwapDims Flatten Squeeze Unbind Split'.split()
+    'NativeDropout Contiguous SwapDims Flatten Unbind Split'.split()
 )
 _KEEPS_ZERO = _MOVES.union(
     'Relu LeakyRelu Gelu Silu Elu Hardswish Hardtanh Mish Mean Sum Neg '
-    'AvgPool2D AdaptiveAvgPool2D MkldnnAdaptiveAvgPool2D Mean'.split()
+    'AvgPool2D AdaptiveAvgPool2D MkldnnAdaptiveAvgPool2D'.split()
 )
 _GATES = {'Sigmoid', 'Hardsigmoid', 'Tanh', 'Clamp'}
 
@@ -30,12 +30,12 @@ class Graph:
     """
 
     def __init__(self, outputs: Iterable[Tensor]) -> None:
-        self.outputs = [t.grad_fn for t in outputs if t.grad_fn is not None]
         # In the order of computation: an operation after what it takes.
         self.order: Dict[Op, int] = {}
         self.users: Dict[Op, List[Op]] = {}
-        for output in self.outputs:
-            self._walk(output)
+        for output in outputs:
+            if output.grad_fn is not None:
+                self._walk(output.grad_fn)
 
     def _walk(self, last: Op) -> None:
         seen: Set[Op] = set(self.order)
@@ -52,14 +52,6 @@ class Graph:
                 if below not in seen:
                     seen.add(below)
                     waiting.append((below, iter(operands(below))))
-
-    def depends(self, op: Op, targets: Set[Op]) -> bool:
-        """Whether an operation is one of some, or takes what they give."""
-        first = min((self.order.get(t, 0) for t in targets), default=0)
-        return any(
-            found in targets
-            for found in self.above(op, lambda o: self.order[o] < first)
-        )
 
     def above(self, op: Op, end: Any = None) -> Iterator[Op]:
         """An operation and all that it comes from, without what is behind
@@ -84,12 +76,7 @@ def operands(op: Op) -> List[Op]:
 
 def leaf(op: Op) -> Optional[Tensor]:
     """The tensor of a leaf, also where it was only moved around."""
-    while not hasattr(op, 'variable'):
-        below = operands(op)
-        if len(below) != 1 or kind(op) not in _MOVES:
-            return None
-        op = below[0]
-    return op.variable
+    return getattr(unmoved(op), 'variable', None)
 
 
 def kind(op: Op) -> str:

@@ -3,7 +3,7 @@
 from typing import Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from .flow import Flow
-from .graph import Op, is_gate, kind, leaf, moves, operands, unmoved
+from .graph import Op, is_gate, kind, leaf, operands, unmoved
 
 
 class Gate(NamedTuple):
@@ -81,8 +81,7 @@ class Inner:
         if kind(op) != 'Mul' or len(below) != 2:
             return None
         for this, other in (below, below[::-1]):
-            while not is_gate(this) and moves(this):
-                this = operands(this)[0]
+            this = unmoved(this)
             if not is_gate(this):
                 continue
             source = unmoved(operands(this)[0])
