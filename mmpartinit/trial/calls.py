@@ -62,8 +62,8 @@ def marked(parts: Iterable[nn.Module]) -> Iterator[List[Call]]:
     with ExitStack() as hooks:
         for part in parts:
             add = part.register_forward_pre_hook
-            hooks.callback(add(before, with_kwargs=True).remove)
-            hooks.callback(part.register_forward_hook(after).remove)
+            hooks.enter_context(add(before, with_kwargs=True))
+            hooks.enter_context(part.register_forward_hook(after))
         yield calls
 
 

@@ -59,8 +59,7 @@ def record(
     with ExitStack() as stack, torch.no_grad():
         for part in [*parts, *new]:
             hook = hook_of(part.path, part in new)
-            handle = part.module.register_forward_hook(hook)
-            stack.callback(handle.remove)
+            stack.enter_context(part.module.register_forward_hook(hook))
         return Recording(calls, _samples(network.run()), list(order))
 
 

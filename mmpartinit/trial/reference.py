@@ -50,7 +50,7 @@ def _giving(end: Node, value: float) -> Iterator[None]:
     def after(_: nn.Module, __: Any, output: Any) -> Any:
         return with_first(output, lambda t: torch.full_like(t, value))
 
-    with _hooked(part.register_forward_hook(after)):
+    with part.register_forward_hook(after):
         yield
 
 
@@ -73,10 +73,9 @@ def _passing_on(place: Place) -> Iterator[None]:
     with ExitStack() as stack:
         for part in parts:
             add = part.register_forward_pre_hook
-            stack.enter_context(_hooked(add(before, with_kwargs=True)))
+            stack.enter_context(add(before, with_kwargs=True))
         for end in place.ends:
-            hook = end.value.register_forward_hook(after)
-            stack.enter_context(_hooked(hook))
+            stack.enter_context(end.value.register_forward_hook(after))
         yield
 
 
@@ -97,16 +96,7 @@ def _by_layer(place: Place) -> Iterator[None]:
 
     with ExitStack() as stack:
         if layer is not None and layer is not part:
-            hook = layer.register_forward_hook(keep)
-            stack.enter_context(_hooked(hook))
+            stack.enter_context(layer.register_forward_hook(keep))
         hook = part.register_forward_hook(after, with_kwargs=True)
-        stack.enter_context(_hooked(hook))
+        stack.enter_context(hook)
         yield
-
-
-@contextmanager
-def _hooked(hook: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        hook.remove()

@@ -180,7 +180,7 @@ class Trial:
                         called.add(path)
 
                     hook = node.value.register_forward_hook(note)
-                    stack.callback(hook.remove)
+                    stack.enter_context(hook)
             self.network.run()
         return called
 
@@ -220,7 +220,7 @@ class Trial:
                 found[path] = []
                 after = _taking(found[path], clean.get(path), check)
                 part = self.tree.index[path].value
-                stack.callback(part.register_forward_hook(after).remove)
+                stack.enter_context(part.register_forward_hook(after))
             try:
                 output = self.network.run(train)
             except _DoneError:
