@@ -8,6 +8,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from .places import Place
+from .still import gradients_kept
 from .trial import Outcome, Trial
 
 # Sizes of a first step: what changes with the one is a tenth of what changes
@@ -129,16 +130,11 @@ def _values_kept(parameters: Parameters) -> Iterator[Values]:
 def _alone(model: nn.Module, parameters: Parameters) -> Iterator[None]:
     """Have nothing else of a model need gradients."""
     ours = {id(parameter) for parameter in parameters.values()}
-    others = [
-        p for p in model.parameters() if p.requires_grad and id(p) not in ours
-    ]
-    try:
-        for parameter in others:
-            parameter.requires_grad_(False)
+    with gradients_kept(model.parameters()):
+        for parameter in model.parameters():
+            if id(parameter) not in ours:
+                parameter.requires_grad_(False)
         yield
-    finally:
-        for parameter in others:
-            parameter.requires_grad_(True)
 
 
 def _is_tenth(start: Tensor, small: Tensor, large: Tensor) -> bool:

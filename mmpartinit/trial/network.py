@@ -27,7 +27,7 @@ from torch import Tensor
 from ..errors import some, told
 from ..seeding import random_state_kept, seed_everything
 from .inputs import input_shapes, make_input, make_samples
-from .still import still
+from .still import gradients_kept, still
 
 _MOST_REASONS = 4
 _MOST_LETTERS = 160
@@ -206,16 +206,12 @@ class Network:
 
     def _check(self) -> None:
         """See that a pass gives something that depends on the weights."""
-        frozen = [p for p in self.model.parameters() if not p.requires_grad]
-        frozen = [p for p in frozen if p.is_floating_point()]
-        try:
-            for parameter in frozen:
-                parameter.requires_grad_(True)
-            with torch.enable_grad():
-                found = list(floating(self.run()))
-        finally:
-            for parameter in frozen:
-                parameter.requires_grad_(False)
+        parameters = list(self.model.parameters())
+        with gradients_kept(parameters), torch.enable_grad():
+            for parameter in parameters:
+                if parameter.is_floating_point():
+                    parameter.requires_grad_(True)
+            found = list(floating(self.run()))
         if not any(tensor.requires_grad for tensor in found):
             raise NotRun('nothing that it returns depends on its weights')
 

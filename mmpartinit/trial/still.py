@@ -6,7 +6,7 @@ keep frozen stages and norms in eval mode, and freeze parameters, as they do.
 """
 
 from contextlib import ExitStack, contextmanager
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Iterable, Iterator, List, Tuple
 
 import torch.nn as nn
 
@@ -34,7 +34,8 @@ def still(model: nn.Module, train: bool, seed: int) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(random_state_kept(devices))
         stack.enter_context(_buffers_kept(model))
-        stack.enter_context(_flags_kept(model))
+        stack.enter_context(gradients_kept(model.parameters()))
+        stack.enter_context(_modes_kept(model))
         model.train(train)
         stack.enter_context(_nothing_dropped(model))
         stack.enter_context(_few_boxes(model))
@@ -43,17 +44,25 @@ def still(model: nn.Module, train: bool, seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _flags_kept(model: nn.Module) -> Iterator[None]:
-    modules = [(module, module.training) for module in model.modules()]
-    learn = [(p, p.requires_grad) for p in model.parameters()]
+def gradients_kept(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Have those parameters need gradients afterwards that do now."""
+    flags = [(parameter, parameter.requires_grad) for parameter in parameters]
     try:
         yield
     finally:
-        for module, training in modules:
-            module.training = training
-        for parameter, flag in learn:
+        for parameter, flag in flags:
             if parameter.requires_grad is not flag:
                 parameter.requires_grad_(flag)
+
+
+@contextmanager
+def _modes_kept(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 @contextmanager
