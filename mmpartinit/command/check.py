@@ -89,7 +89,7 @@ def _beside_base(options: argparse.Namespace, width: int) -> Tuple[str, bool]:
     network = _network(base, seen, options.data)
     theirs = record(network, [pair.base for pair in pairs.both])
     found = _compared(base, seen, network, pairs, theirs)
-    ours = Network(seen.model, seen.cfg, like=network)
+    ours = network.of(seen.model)
     found.allow(_allowed(seen, ours, found, options.tolerance))
     if found.first is not None:
         change = change_ahead(found)
@@ -140,7 +140,7 @@ def _network(base: Look, seen: Look, data: bool) -> Network:
         raise LookError(
             f'no batch can be had of `train_dataloader`: {told(error)}'
         ) from error
-    return Network.on(batch, base.model, base.cfg, _SEED)
+    return Network(base.model, base.cfg, _SEED, batch)
 
 
 def _compared(
@@ -154,7 +154,7 @@ def _compared(
     drawn = drawn_in_both(base.whole.tree, tree, pairs)
     new = new_modules(tree, pairs, drawn)
     copy_values(drawn)
-    ours = Network(seen.model, seen.cfg, like=network)
+    ours = network.of(seen.model)
     before = record(ours, parts) if seen.hooks else None
     _start(seen)
     copy_values(drawn)

@@ -10,10 +10,10 @@ from typing import (
     Any,
     Callable,
     Dict,
+    Iterable,
     Iterator,
     List,
     NamedTuple,
-    Optional,
     Tuple,
 )
 
@@ -58,88 +58,55 @@ _TENSOR = Way("mode='tensor'", _in_tensor_mode)
 _TENSOR_BY_KEYS = Way(_TENSOR.name, lambda m, data: m(**data, mode='tensor'))
 _FEATURES = Way('extract_feat', lambda m, data: m.extract_feat(data['inputs']))
 _FORWARD = Way('forward', lambda m, data: m(data['inputs']))
+WayOn = Tuple[Way, Dict[str, Any]]  # with the data for it
 
 
 class Network:
     """A model with an input on which it runs.
 
-    Attributes:
+    Args:
         model (nn.Module): The model.
-        way (str): What is called, in words for the user.
-        shape (tuple[int, ...]): Of the input.
+        cfg (Config): Its config, which may name sizes of images.
+        seed (int): Seed of the input, and of what a pass draws. Defaults to 0.
+        data (dict | Sequence, optional): A batch, as the data preprocessor
+            gives it to the model, in place of a made-up input. Defaults to
+            None.
+
+    Raises:
+        NotRun: If it runs on none of the inputs that were tried.
     """
 
-    model: nn.Module
-    seed: int
-    way: str
-    shape: Tuple[int, ...]
-    _way: Way
-    _data: Dict[str, Any]
-
     def __init__(
-        self,
-        model: nn.Module,
-        cfg: Config,
-        seed: int = 0,
-        like: Optional['Network'] = None,
+        self, model: nn.Module, cfg: Config, seed: int = 0, data: Any = None
     ) -> None:
-        """Find out how a model can be run.
-
-        Args:
-            model (nn.Module): The model.
-            cfg (Config): Its config, which may name sizes of images.
-            seed (int): Seed of the input, and of what a pass draws. Defaults
-                to 0.
-            like (Network, optional): Another network: this one is run in the
-                same way, on the same input. Defaults to None.
-
-        Raises:
-            NotRun: If it runs on none of the inputs that were tried.
-        """
-        self.model = model
-        self.seed = seed if like is None else like.seed
-        if like is not None:
-            self._way, self.way, self.shape = like._way, like.way, like.shape
-            self._data = like._data
-            reasons = [text for text in [self._problem()] if text]
+        self.model, self.seed = model, seed
+        if data is None:
+            self._take(_made_up(model, cfg, seed))
         else:
-            reasons = self._search(cfg)
-        if reasons:
-            raise NotRun(
-                f'{_kind(model)} cannot be run: '
-                + some(reasons, _MOST_REASONS)
-            )
+            self._take(_given(model, data), ' on the data')
 
-    @classmethod
-    def on(
-        cls, data: Any, model: nn.Module, cfg: Config, seed: int = 0
-    ) -> 'Network':
-        """A network with a batch of data, as the data preprocessor gives it
-        to the model, in place of a made-up input.
+    def of(self, model: nn.Module) -> 'Network':
+        """Another model, run in the same way on the same input.
 
         Raises:
-            NotRun: If the model does not run on it.
+            NotRun: If it does not run so.
         """
-        network = cls.__new__(cls)
-        network.model, network.seed = model, seed
-        has_keys = isinstance(data, dict)
-        names = ['inputs', *map(str, range(1, len(data)))]
-        network._data = dict(data) if has_keys else dict(zip(names, data))
-        found = list(floating(network._data.get('inputs')))
-        network.shape = tuple(found[0].shape) if found else ()
-        reasons = []
-        for way in _ways_of(model):
-            by_keys = has_keys and way is _TENSOR
-            network._way = _TENSOR_BY_KEYS if by_keys else way
-            network.way = way.name
-            text = network._problem()
-            if not text:
-                return network
-            reasons.append(text)
-        raise NotRun(
-            f'{_kind(model)} cannot be run on the data: '
-            + some(reasons, _MOST_REASONS)
-        )
+        other = copy.copy(self)
+        other.model = model
+        other._take([(self._way, self._data)])
+        return other
+
+    @property
+    def way(self) -> str:
+        """What is called, in words for the user."""
+        return self._way.name
+
+    @property
+    def shape(self) -> Tuple[int, ...]:
+        """That of the input, or of the first of several."""
+        inputs = self._data.get('inputs')
+        tensors = [inputs] if isinstance(inputs, Tensor) else floating(inputs)
+        return next((tuple(tensor.shape) for tensor in tensors), ())
 
     def run(self, train: bool = False, traced: bool = False) -> Any:
         """Run the model on its input, with gradients or without as it is set
@@ -177,24 +144,19 @@ class Network:
                 tensor.add_(torch.randn_like(tensor) * (change * size))
         return other
 
-    def _search(self, cfg: Config) -> List[str]:
-        """Take the first way and input that work, or say why none does."""
-        ways = _ways_of(self.model)
-        if not ways:
-            return ['it has no forward()']
+    def _take(self, ways: Iterable[WayOn], on: str = '') -> None:
+        """Take the first way that works, or say why none does."""
         reasons = []
-        for shapes in input_shapes(self.model, cfg):
-            for way, shape in product(ways, shapes):
-                self._way, self.way, self.shape = way, way.name, shape
-                self._data = dict(
-                    inputs=make_input(self.model, shape, self.seed),
-                    data_samples=make_samples(self.model, shape),
-                )
-                text = self._problem()
-                if not text:
-                    return []
-                reasons.append(text)
-        return reasons
+        for self._way, self._data in ways:
+            text = self._problem()
+            if not text:
+                return
+            reasons.append(text)
+        kind = type(self.model).__name__
+        reasons = reasons or ['it has no forward()']
+        raise NotRun(
+            f'{kind} cannot be run{on}: {some(reasons, _MOST_REASONS)}'
+        )
 
     def _problem(self) -> str:
         """Why a pass does not work; '' where it does."""
@@ -239,8 +201,24 @@ def _ways_of(model: nn.Module) -> List[Way]:
     return [*ways, _FORWARD] if has_forward else ways
 
 
-def _kind(model: nn.Module) -> str:
-    return type(model).__name__
+def _made_up(model: nn.Module, cfg: Config, seed: int) -> Iterator[WayOn]:
+    """Ways to run a model on made-up inputs, in the order to try them in."""
+    ways = _ways_of(model)
+    for shapes in input_shapes(model, cfg):
+        for way, shape in product(ways, shapes):
+            made = make_input(model, shape, seed)
+            samples = make_samples(model, shape)
+            yield way, dict(inputs=made, data_samples=samples)
+
+
+def _given(model: nn.Module, data: Any) -> Iterator[WayOn]:
+    """Ways to run a model on a batch of data."""
+    has_keys = isinstance(data, dict)
+    names = ['inputs', *map(str, range(1, len(data)))]
+    data = dict(data) if has_keys else dict(zip(names, data))
+    for way in _ways_of(model):
+        by_keys = has_keys and way is _TENSOR
+        yield _TENSOR_BY_KEYS if by_keys else way, data
 
 
 def _reason(error: Exception) -> str:

@@ -245,13 +245,13 @@ def test_another_network_sees_the_same():
 
     first = Network(watched(Net()), NO_CONFIG, seed=4)
     second = Network(watched(Net()), NO_CONFIG, seed=4)
-    other = Network(watched(Net('gate')), NO_CONFIG, like=first)
+    other = first.of(watched(Net('gate')))
     seen.clear()
     first.run(), second.run(), other.run()
     assert len(seen) == 3 and seen[0].std() > 0
     assert same(seen[0], seen[1]) and same(seen[0], seen[2])
     with pytest.raises(NotRun, match='unexpected keyword'):
-        Network(nn.Conv2d(3, 4, 1), NO_CONFIG, like=first)
+        first.of(nn.Conv2d(3, 4, 1))
 
 
 def test_a_shaken_network_sees_almost_the_same():
@@ -270,11 +270,11 @@ def test_batches_of_data_are_given_as_a_runner_does():
     model = Net()
     inputs = torch.randn(3, 1, 16, 16)
     for data in (dict(data_samples=None, inputs=inputs), (inputs, None)):
-        network = Network.on(copy.copy(data), model, NO_CONFIG)
+        network = Network(model, NO_CONFIG, data=copy.copy(data))
         assert network.shape == (3, 1, 16, 16)
         with torch.no_grad():
             first, _ = network.run()
             model.eval()
             assert same(first, model(inputs)[0])
     with pytest.raises(NotRun, match='on the data'):
-        Network.on(dict(inputs=torch.randn(2, 2)), model, NO_CONFIG)
+        Network(model, NO_CONFIG, data=dict(inputs=torch.randn(2, 2)))
