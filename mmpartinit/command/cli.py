@@ -53,11 +53,10 @@ def _plan(options: argparse.Namespace) -> int:
         from .look import LookError, look, read_config
         from .planning import plan_config
 
-    weights = not options.no_weights
     try:
         with _quiet(options.verbose):
             cfg = read_config(options.config, options.cfg_options)
-            report = plan_config(look(cfg, weights), weights)
+            report = plan_config(look(cfg, not options.no_weights))
         if options.json:
             report.save(options.json)
     except (LookError, OSError) as error:
@@ -74,8 +73,7 @@ def _suggest(options: argparse.Namespace) -> int:
     try:
         with _quiet(options.verbose):
             cfg = read_config(options.config, options.cfg_options)
-            weights = not options.no_weights
-            text = suggest(look(cfg, weights), weights)
+            text = suggest(look(cfg, not options.no_weights))
     except LookError as error:
         return _fail(error, options.verbose)
     print(text)

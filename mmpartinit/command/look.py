@@ -67,6 +67,7 @@ class Look:
         resumes (Resume, optional): What the run goes on from, where it finds
             that.
         wrong (list[Finding]): What is wrong with the config's hooks.
+        weights (bool): Whether weights were asked for.
     """
 
     cfg: Config
@@ -75,6 +76,7 @@ class Look:
     hooks: List[Dict[str, Any]]
     resumes: Optional[Resume] = None
     wrong: List[Finding] = field(default_factory=list)
+    weights: bool = True
 
     @property
     def model(self) -> nn.Module:
@@ -150,8 +152,10 @@ def look(cfg: Config, weights: bool = True) -> Look:
         with _told('the model cannot be built', _hint(cfg)):
             model = build_model(cfg)
         if not weights:
-            whole, origins = WholeModel(model), Origins()
-            return Look(cfg, whole, origins, hooks, None, wrong.findings)
+            whole = WholeModel(model)
+            return Look(
+                cfg, whole, Origins(), hooks, None, wrong.findings, False
+            )
         with _told(
             f'cannot load the weights of the model{_asked(cfg)}',
             _WITHOUT,

@@ -14,15 +14,14 @@ _WIDTH = 79
 _MOST_KEYS = 8  # more are no help
 
 
-def suggest(seen: Look, weights: bool = True) -> str:
+def suggest(seen: Look) -> str:
     """Write rules for what is new in a config's model and not covered, as
-    Python; nothing but comments where there is nothing to suggest. ``weights``
-    says whether the model was loaded.
+    Python; nothing but comments where there is nothing to suggest.
 
     Raises:
         LookError: If no rules could be found.
     """
-    if not weights:
+    if not seen.weights:
         return _comment(
             'Nothing to suggest: nothing was loaded (--no-weights), so that '
             'every tensor counts as new, and none is new beside pretrained '

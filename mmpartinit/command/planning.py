@@ -15,9 +15,9 @@ from .hooks import NOT_ITS_OWN, strange_keys
 from .look import Look
 
 
-def plan_config(seen: Look, weights: bool = True) -> InitReport:
+def plan_config(seen: Look) -> InitReport:
     """Initialize a config's model as training with it would, to see what that
-    comes to; ``weights`` says whether the model was loaded.
+    comes to; without weights, only plan it.
 
     Everything that is wrong with the hooks and the rules is in the findings,
     as errors. The rules of several hooks are numbered through.
@@ -25,12 +25,13 @@ def plan_config(seen: Look, weights: bool = True) -> InitReport:
     wrong = Collector()
     wrong.findings += seen.wrong
     rules, said, freeze = config_rules(seen, wrong)
-    plan = make_plan(seen.whole, rules, seen.origins, said, weights)
+    plan = make_plan(seen.whole, rules, seen.origins, said, seen.weights)
     plan.findings[:0] = [*wrong.findings, *replaced(seen.cfg)]
-    report = _tried(plan, _seed(seen) or 0) if weights else plan.preview()
-    report.seed = _seed(seen)
-    _freeze(seen, Freezing(freeze), weights, report)
-    report.findings += _remarks(seen, weights, report.findings)
+    seed = _seed(seen)
+    report = _tried(plan, seed or 0) if seen.weights else plan.preview()
+    report.seed = seed
+    _freeze(seen, Freezing(freeze), report)
+    report.findings += _remarks(seen, report.findings)
     if seen.resumes is not None:
         names = seen.resumes.names
         report.findings += not_resumed(seen.whole, rules, names)
@@ -47,13 +48,11 @@ def _tried(plan: InitPlan, seed: int) -> InitReport:
     return plan.preview()
 
 
-def _freeze(
-    seen: Look, freezing: Freezing, weights: bool, report: InitReport
-) -> None:
+def _freeze(seen: Look, freezing: Freezing, report: InitReport) -> None:
     """Freeze what training would, as far as it is known without an engine."""
     try:
         freezing.check(seen.whole)
-        is_known = weights or LOADED not in freezing.entries
+        is_known = seen.weights or LOADED not in freezing.entries
         if is_known and seen.resumes is None:
             freezing.start(seen.whole, report)
             see_training(report, seen.whole.tree)
@@ -102,9 +101,7 @@ def _seed(seen: Look) -> Optional[int]:
     return next((seed for seed in seeds if isinstance(seed, int)), None)
 
 
-def _remarks(
-    seen: Look, weights: bool, findings: List[Finding]
-) -> List[Finding]:
+def _remarks(seen: Look, findings: List[Finding]) -> List[Finding]:
     """What to know about the plan as a whole."""
     remarks = []
     if not seen.hooks:
@@ -118,7 +115,7 @@ def _remarks(
             'act as one, their rules numbered through'
         )
         remarks.append(('several-hooks', text))
-    if not weights:
+    if not seen.weights:
         text = (
             'nothing was loaded (--no-weights), so that every tensor counts '
             'as new; what a checkpoint supplies will be kept'
@@ -136,4 +133,4 @@ def _remarks(
                 'load_from in place of resume starts anew from it'
             )
         remarks.append(('resume', text))
-    return [Finding('note', code, text, []) for code, text in remarks]
+    return [Finding('note', code, text) for code, text in remarks]
