@@ -7,10 +7,7 @@ from typing import Any, Dict, List, Optional, Set
 from rich import box
 from rich.table import Table
 
-from ..checks.uncovered import uncovered
 from ..errors import some
-from ..model.blocks import outermost_new
-from ..model.tree import Node
 from ..report.text import table_lines
 from ..trial.network import Network
 from ..trial.places import INPUT, LAYER, ONE, OPEN, ZERO
@@ -73,7 +70,7 @@ def check_blocks(
     Raises:
         LookError: If the network could not be run.
     """
-    parts = _new_parts(seen)
+    parts = seen.new_parts
     tried = try_out(seen, parts, seen.origins.kept, network)
     if tried.trial is None:
         raise LookError(f'the network could not be run: {tried.why}')
@@ -91,7 +88,7 @@ def gates_ahead(seen: Look, network: Network, order: List[str]) -> List[int]:
     Raises:
         LookError: If the network could not be run to find them.
     """
-    tried = try_out(seen, _new_parts(seen), seen.origins.kept, network)
+    tried = try_out(seen, seen.new_parts, seen.origins.kept, network)
     if tried.trial is None:
         raise LookError(
             'gates ahead of parts could not be looked for; say how far parts '
@@ -171,11 +168,6 @@ def _said(block: Block) -> str:
             'four steps.'
         )
     return ''
-
-
-def _new_parts(seen: Look) -> List[Node]:
-    tree = seen.whole.tree
-    return outermost_new(tree, set(uncovered(tree, seen.origins, ())))
 
 
 def _block(groups: Groups, tried: Tried) -> Block:

@@ -9,17 +9,20 @@ import pickle
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set
 
 import torch.nn as nn
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 
+from ..checks.uncovered import uncovered
 from ..errors import Collector, Finding, nearest, short, some
 from ..functions import origins_of
+from ..model.blocks import outermost_new
 from ..model.origins import Origins
 from ..model.second import Files, files_read
+from ..model.tree import Node
 from ..model.whole import WholeModel
 from ..start import (
     build_again,
@@ -82,6 +85,16 @@ class Look:
     def model(self) -> nn.Module:
         """The model itself."""
         return self.whole.model
+
+    @property
+    def new(self) -> Set[str]:
+        """Names of what is new beside loaded tensors, covered or not."""
+        return set(uncovered(self.whole.tree, self.origins, ()))
+
+    @property
+    def new_parts(self) -> List[Node]:
+        """The largest parts of the model that are new."""
+        return outermost_new(self.whole.tree, self.new)
 
 
 def read_config(name: str, options: Optional[Dict[str, Any]] = None) -> Config:

@@ -3,7 +3,7 @@
 import textwrap
 from typing import Any, List
 
-from ..checks.uncovered import pretrained_parts, uncovered
+from ..checks.uncovered import pretrained_parts
 from ..errors import some
 from .layered import Suggestion
 from .look import Look
@@ -85,8 +85,7 @@ def suggest(seen: Look) -> str:
 
 def _rates(seen: Look) -> List[str]:
     """How new parts are given another learning rate, as a comment."""
-    tree = seen.whole.tree
-    keys = custom_keys(tree, set(uncovered(tree, seen.origins, ())))
+    keys = custom_keys(seen.whole.tree, seen.new)
     if not 0 < len(keys) <= _MOST_KEYS:
         return []
     text = 'Another learning rate for what is new, here ten times the other:'

@@ -6,7 +6,6 @@ import torch.nn as nn
 from rich.console import Console
 from rich.progress import track
 
-from ..checks.uncovered import uncovered
 from ..errors import Collector, RuleError
 from ..model.blocks import outermost_new, own_starts
 from ..model.tree import Node
@@ -38,13 +37,12 @@ class Suggester:
         self.names: Set[str] = _uncovered(plan)
         kept = seen.origins.kept  # what is said to be loaded, too
         self.own = own_starts(self.tree, seen.origins)
-        new = set(uncovered(self.tree, seen.origins, ()))
         self.covered = {e.path for match in plan.matches for e in match.new}
         self.values = Values(seen, kept)
         if not plan.errors:
             self._apply(plan)
         self.maker = RuleMaker(self.tree, self.values)
-        self.blocks = outermost_new(self.tree, new)
+        self.blocks = seen.new_parts
         trying = self.blocks if self.names or self.own else []
         self.tried = try_out(seen, trying, kept)
         self.left: Set[str] = set()  # new ones that are well as they are
@@ -157,7 +155,7 @@ class Suggester:
         none, and what came of the best, that which it was built with included.
         """
         for candidate in candidates(places[0], self.tree):
-            more = self._as_rules(candidate, places[0], groups)
+            more = self._as_rules(candidate, groups)
             rules = [rule.rule for rule in [*base, *more]]
             if not more or self.values.write(rules) is None:
                 continue
@@ -226,7 +224,7 @@ class Suggester:
         ]
 
     def _as_rules(
-        self, candidate: Candidate, place: Place, groups: Groups
+        self, candidate: Candidate, groups: Groups
     ) -> List[Suggestion]:
         """A start of one place as rules for all that are alike; none where it
         is about what no rule is asked for.
