@@ -5,6 +5,7 @@ from typing import Any, List
 
 from ..checks.uncovered import pretrained_parts
 from ..errors import some
+from .hooks import imports_of, listed
 from .layered import Suggestion
 from .look import Look
 from .rates import custom_keys
@@ -153,12 +154,11 @@ def _is_plain(value: dict) -> bool:
 
 def _whole(seen: Look, suggestions: List[Suggestion]) -> str:
     """The hook, after the imports and hooks that the config has."""
-    imports = (seen.cfg.get('custom_imports') or {}).get('imports') or []
-    imports = [imports] if isinstance(imports, str) else list(imports)
+    imports = imports_of(seen.cfg)
     if 'mmpartinit' not in imports:
         imports.append('mmpartinit')
     custom = dict(imports=imports, allow_failed_imports=False)
-    others = seen.cfg.get('custom_hooks') or []
+    others = listed(seen.cfg)
     ours = [
         'dict(',
         "    type='CustomModuleInitHook',",

@@ -123,12 +123,14 @@ def test_rules_for_what_the_rules_of_the_config_leave(tmp_path):
     assert not findings(plan)
 
 
-def test_other_hooks_of_the_config_are_kept(tmp_path):
+@pytest.mark.parametrize('form', ['[{}]', '{}', '[[{}]]'])
+def test_other_hooks_of_the_config_are_kept(tmp_path, form):
+    """Also where they are in no plain list, which a Runner wants."""
     pretrained(tmp_path / 'weights.pth')
     config = tmp_path / 'config.py'
     text = TOY.replace('weights.pth', str(tmp_path / 'weights.pth'))
     ema = dict(type='EMAHook', momentum=0.001, priority=49)
-    config.write_text(f'{text}custom_hooks = [{ema}]\n')
+    config.write_text(f'{text}custom_hooks = {form.format(ema)}\n')
     names = {}
     exec(suggest(look(read_config(str(config)))), names)
     assert names['custom_hooks'][0] == ema
