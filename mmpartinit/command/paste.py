@@ -1,5 +1,6 @@
 """Suggested rules as Python that can be pasted into a config."""
 
+import math
 import textwrap
 from typing import Any, List
 
@@ -46,42 +47,34 @@ def suggest(seen: Look) -> str:
         if suggester.buffers:
             texts.append(_buffers(suggester.buffers))
         return '\n'.join(map(_comment, [nothing, *texts]))
-    head = []
+    said = []
     if suggester.errors:
-        head.append(
-            _comment(
-                'The rules of the config have errors, which `mmpartinit plan` '
-                'shows; what they should cover may be in here too.'
-            )
+        said.append(
+            'The rules of the config have errors, which `mmpartinit plan` '
+            'shows; what they should cover may be in here too.'
         )
     if suggester.tried.why:
-        head.append(
-            _comment(
-                'No start was tried on the network, which could not be run: '
-                f'{suggester.tried.why}.'
-            )
+        said.append(
+            'No start was tried on the network, which could not be run: '
+            f'{suggester.tried.why}.'
         )
     trial = suggester.tried.trial
     if trial is not None and trial.only_eval:
-        head.append(
-            _comment(
-                'Starts were tried in eval mode only, since the network does '
-                f'not run in train mode like this: {trial.only_eval}'
-            )
+        said.append(
+            'Starts were tried in eval mode only, since the network does '
+            f'not run in train mode like this: {trial.only_eval}'
         )
     if suggester.buffers:
-        head.append(_comment(_buffers(suggester.buffers)))
+        said.append(_buffers(suggester.buffers))
     if seen.hooks:
-        head.append(
-            _comment(
-                'Add these rules to `modules` of the CustomModuleInitHook '
-                'that the config has.'
-            )
+        said.append(
+            'Add these rules to `modules` of the CustomModuleInitHook that '
+            'the config has.'
         )
         rules = _list('modules = ', _rules(suggestions))
     else:
         rules = _whole(seen, suggestions)
-    return '\n'.join([*head, rules, *_rates(seen)])
+    return '\n'.join([*map(_comment, said), rules, *_rates(seen)])
 
 
 def _rates(seen: Look) -> List[str]:
@@ -101,55 +94,38 @@ def _buffers(names: List[str]) -> str:
     )
 
 
-def as_code(value: Any, room: int = _WIDTH, beside: int = 0) -> str:
+def as_code(value: Any, room: float = _WIDTH, beside: int = 0) -> str:
     """Write dicts, lists, tuples, classes and literals as configs do, without
     a newline at the end.
 
     Args:
         value (Any): What to write.
-        room (int): Characters in a line, from where the last line starts.
+        room (float): Characters in a line, from where the last line starts.
         beside (int): Characters beside the value in its first line. Defaults
             to 0.
     """
-    text = _flat(value)
-    is_short = len(text) + beside <= room
-    if is_short or not isinstance(value, (dict, list, tuple)):
-        return text
+    if isinstance(value, type):  # of a pure-Python config
+        return repr(f'{value.__module__}.{value.__qualname__}')
+    if not isinstance(value, (dict, list, tuple)):
+        return repr(value)
+    opening, closing = '[]' if isinstance(value, list) else '()'
+    names, values = [''] * len(value), list(value)
     if isinstance(value, dict):
-        plain = _is_plain(value)
-        opening, closing = ('dict(', ')') if plain else ('{', '}')
-        names = [f'{k}=' if plain else f'{k!r}: ' for k in value]
+        is_plain = all(isinstance(k, str) and k.isidentifier() for k in value)
+        opening, closing = ('dict(', ')') if is_plain else ('{', '}')
+        names = [f'{k}=' if is_plain else f'{k!r}: ' for k in value]
         values = list(value.values())
-    else:
-        opening, closing = '[]' if isinstance(value, list) else '()'
-        names, values = [''] * len(value), list(value)
+    flat = [n + as_code(v, math.inf) for n, v in zip(names, values)]
+    end = ',' if isinstance(value, tuple) and len(value) == 1 else ''
+    text = f'{opening}{", ".join(flat)}{end}{closing}'
+    if len(text) + beside <= room:
+        return text
     items = [
         name + as_code(item, room - 4, len(name) + 1)
         for name, item in zip(names, values)
     ]
     body = textwrap.indent(''.join(f'{item},\n' for item in items), '    ')
     return f'{opening}\n{body}{closing}'
-
-
-def _flat(value: Any) -> str:
-    if isinstance(value, dict):
-        if _is_plain(value):
-            pairs = [f'{k}={_flat(v)}' for k, v in value.items()]
-            return f'dict({", ".join(pairs)})'
-        pairs = [f'{k!r}: {_flat(v)}' for k, v in value.items()]
-        return '{' + ', '.join(pairs) + '}'
-    if isinstance(value, list):
-        return f'[{", ".join(map(_flat, value))}]'
-    if isinstance(value, tuple):
-        end = ',' if len(value) == 1 else ''
-        return f'({", ".join(map(_flat, value))}{end})'
-    if isinstance(value, type):  # of a pure-Python config
-        return repr(f'{value.__module__}.{value.__qualname__}')
-    return repr(value)
-
-
-def _is_plain(value: dict) -> bool:
-    return all(isinstance(k, str) and k.isidentifier() for k in value)
 
 
 def _whole(seen: Look, suggestions: List[Suggestion]) -> str:
