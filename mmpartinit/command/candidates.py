@@ -9,10 +9,9 @@ from ..errors import some
 from ..model.tree import ModelTree, Node
 from ..trial.places import INPUT, ONE, Place
 from ..trial.trial import Outcome
-from .starts import layers_of
+from .starts import InitCfg, layers_of
 from .trying import percent
 
-InitCfg = Dict[str, Any]
 # Biases with which a gate is open and still learns: a hard sigmoid is flat
 # from 3 on.
 _OPENING = dict(Sigmoid=4.0, Hardsigmoid=2.9, Clamp=2.9, Tanh=2.0)

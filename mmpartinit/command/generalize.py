@@ -71,11 +71,9 @@ def _are_all(selector: Selector, columns: List[List[str]], place: int) -> bool:
     ``layer{2,3,4}``) would say nothing.
     """
     first = [column[0] for column in columns]
-    parent = ''.join(first[:place])
-    stem = parent.rpartition('.')[2]
-    beginning = parent[: len(parent) - len(stem)]
+    start = ''.join(first[:place])
     rest = ''.join(first[place + 1 :]).split('.')[0]
-    siblings = selector.select(parse_pattern(f'{beginning}{stem}*{rest}'))
+    siblings = selector.select(parse_pattern(f'{start}*{rest}'))
     return len(siblings) == len(columns[place])
 
 

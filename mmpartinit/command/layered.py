@@ -106,8 +106,8 @@ class RuleMaker:
         items = by_layers(value)
         if items:
             yield Suggestion(comment, path, items)
-        for bare in bare_parameters(value):
-            below = self.below(nodes, bare.name)
+        for name in bare_parameters(value):
+            below = self.below(nodes, name)
             yield from self._bare(below, [title(below)])
 
     def _bare(

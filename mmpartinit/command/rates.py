@@ -27,7 +27,7 @@ def custom_keys(tree: ModelTree, names: Collection[str]) -> Dict[str, Any]:
     ]
     keys: Dict[str, Any] = {}
     for node in outermost_new(tree, names):
-        is_module = any(e.path != node.path for e in node.tensors())
+        is_module = isinstance(node.value, nn.Module)
         for end in _ends(node.path):
             key = f'{end}.' if is_module else end
             if not any(key in name for name in others):

@@ -1,6 +1,6 @@
 """What a new module may start from, by the layers it is made of."""
 
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch.nn as nn
 from mmengine.model import BaseModule
@@ -9,24 +9,13 @@ from torch import Tensor
 from ..initializers.traits import layer_names
 
 InitCfg = Dict[str, Any]
-# The items of an init_cfg, in the order in which they are written.
+# The items of an init_cfg, in the order in which they are written; `layer` is
+# for the names of the layers.
 _STARTS: Dict[str, InitCfg] = dict(
-    conv=dict(type='Kaiming', bias=0.0),
-    linear=dict(type='TruncNormal', std=0.02, bias=0.0),
-    norm=dict(type='Constant', val=1.0, bias=0.0),
+    conv=dict(type='Kaiming', layer=[], bias=0.0),
+    linear=dict(type='TruncNormal', layer=[], std=0.02, bias=0.0),
+    norm=dict(type='Constant', layer=[], val=1.0, bias=0.0),
 )
-
-
-class Bare(NamedTuple):
-    """A parameter that is no layer's ``weight`` or ``bias``.
-
-    Attributes:
-        name (str): Its name, seen from the module that is started.
-        tensor (Tensor): The parameter.
-    """
-
-    name: str
-    tensor: Tensor
 
 
 def layers_of(module: nn.Module) -> List[Tuple[str, str, nn.Module]]:
@@ -39,14 +28,16 @@ def layers_of(module: nn.Module) -> List[Tuple[str, str, nn.Module]]:
     ]
 
 
-def bare_parameters(module: nn.Module) -> List[Bare]:
-    """Parameters under a module that no rule by layers writes."""
+def bare_parameters(module: nn.Module) -> List[str]:
+    """Names of the parameters under a module that no rule by layers writes:
+    of no layer's ``weight`` or ``bias``.
+    """
     found = []
     for name, child in module.named_modules():
         written = ('weight', 'bias') if _kind(child) else ()
         for key, tensor in child._parameters.items():
             if tensor is not None and key not in written:
-                found.append(Bare('.'.join(filter(None, (name, key))), tensor))
+                found.append('.'.join(filter(None, (name, key))))
     return found
 
 
@@ -60,7 +51,7 @@ def by_layers(module: nn.Module) -> List[InitCfg]:
         names = list(layers.get(kind, ()))
         if names:
             layer = names if len(names) > 1 else names[0]
-            items.append(dict(type=start['type'], layer=layer, **_rest(start)))
+            items.append(dict(start, layer=layer))
     return items
 
 
@@ -113,10 +104,6 @@ def _items(init_cfg: Any) -> Iterator[InitCfg]:
     for item in [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []:
         if 'Pretrained' not in str(item.get('type')):
             yield item
-
-
-def _rest(start: InitCfg) -> InitCfg:
-    return {key: value for key, value in start.items() if key != 'type'}
 
 
 def _kind(module: nn.Module) -> str:
