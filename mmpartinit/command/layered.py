@@ -1,7 +1,7 @@
 """Rules for new parts, by what their owners say and by their layers."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 import torch.nn as nn
 
@@ -115,21 +115,17 @@ class RuleMaker:
     ) -> Iterator[Suggestion]:
         """Rules for bare parameters, one for each value that they have."""
         self.values.restore()
-        groups: Dict[str, List[Node]] = {}
-        starts: Dict[str, InitCfg] = {}
+        groups: Dict[str, Tuple[List[str], InitCfg, List[Node]]] = {}
         for node in nodes:
-            start = by_value(node.value)
-            if start['type'] != 'Constant':
-                if node.path.rpartition('.')[2] == 'bias':
-                    start = dict(type='Constant', val=0.0)
-            starts[repr(start)] = start
-            groups.setdefault(repr(start), []).append(node)
-        for key, members in groups.items():
-            said = comment
-            if starts[key]['type'] == 'Constant':
+            said, start = comment, by_value(node.value)
+            if start['type'] == 'Constant':
                 said = [*comment, 'The value that it was built with.']
-            path = self.patterns(members)
-            yield Suggestion(said, path, [starts[key]])
+            elif node.path.rpartition('.')[2] == 'bias':
+                start = dict(type='Constant', val=0.0)
+            group = groups.setdefault(repr((said, start)), (said, start, []))
+            group[2].append(node)
+        for said, start, members in groups.values():
+            yield Suggestion(said, self.patterns(members), [start])
 
     def _starts_itself(self, nodes: List[Node], path: List[str]) -> bool:
         if not all(has_init_weights(node.value) for node in nodes):

@@ -395,6 +395,21 @@ def test_code_is_what_it_was_written_from():
     assert as_code(nn.Linear) == "'torch.nn.modules.linear.Linear'"
 
 
+def test_a_bias_that_was_drawn_is_not_said_to_stay():
+    model = BaseModule()
+    model.drawn, model.zero = nn.Linear(4, 4), nn.Linear(4, 4)
+    nn.init.zeros_(model.zero.bias)
+    files = dict.fromkeys(('drawn.weight', 'zero.weight'), Source())
+    text = suggest(Look(Config(), WholeModel(model), Origins(files), []))
+    assert [rule['path'] for rule in suggested(text)] == [
+        'drawn.bias',
+        'zero.bias',
+    ]
+    assert all(r['init_cfg']['val'] == 0 for r in suggested(text))
+    drawn, zero = text.split('drawn.bias')
+    assert 'it was built with' in zero and 'it was built with' not in drawn
+
+
 class Owner(BaseModule):
     """Says in code how a layer of it starts that has a name of its own."""
 
