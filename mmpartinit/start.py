@@ -86,7 +86,7 @@ def load_weights(
                 what = f'{type(hook).__name__}.{name}'
                 if "'Runner' object has no attribute" in str(error):
                     text = f'{what} was not called, for lack of a run: {error}'
-                    found = Finding('warning', 'not-called', text, [])
+                    found = Finding('warning', 'not-called', text)
                     wrong.findings.append(found)
                 else:
                     wrong.add('hooks', f'{what} raised {told(error)}')

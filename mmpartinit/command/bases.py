@@ -27,7 +27,7 @@ def replaced(cfg: Config) -> List[Finding]:
             '`custom_hooks` replaces the list of the base config, so that '
             f'{names} will not run; to keep them: custom_hooks = [{keep}, ...]'
         )
-        findings.append(Finding('warning', 'replaced-hooks', text, []))
+        findings.append(Finding('warning', 'replaced-hooks', text))
     gone = [name for name in imports_of(base) if name not in imports_of(cfg)]
     if gone:
         imports = [*gone, *imports_of(cfg)]
@@ -36,7 +36,7 @@ def replaced(cfg: Config) -> List[Finding]:
             f'{", ".join(gone)} will not be imported; to keep them: '
             f'custom_imports = dict(imports={imports!r})'
         )
-        findings.append(Finding('warning', 'replaced-imports', text, []))
+        findings.append(Finding('warning', 'replaced-imports', text))
     return findings
 
 
