@@ -135,7 +135,7 @@ def _add_check(commands: Any) -> None:
     )
     check.add_argument(
         '--tolerance',
-        type=_percentage,
+        type=percentage,
         metavar='PERCENT',
         help='how far any part may be (default: 0.1, and 5 for each open '
         'gate)',
@@ -180,7 +180,7 @@ def _add_demo(commands: Any) -> None:
     )
     demo.add_argument(
         '--seeds',
-        type=_positive,
+        type=count,
         default=5,
         help='how many seeds to run (default: %(default)s)',
     )
@@ -245,14 +245,17 @@ def _config(text: str) -> str:
     return text
 
 
-def _positive(text: str) -> int:
+# argparse names these two where a word is no number at all.
+def count(text: str) -> int:
+    """A number of things, one at least."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f'{text} is less than 1')
     return number
 
 
-def _percentage(text: str) -> float:
+def percentage(text: str) -> float:
+    """A share, from a number in per cent."""
     number = float(text)
     if not number >= 0:
         raise argparse.ArgumentTypeError(f'{text} is less than 0')

@@ -49,9 +49,13 @@ def test_the_command_says_its_version_and_how_to_use_it(tmp_path, command):
         mmpartinit.__version__,
     ]
     assert 'demo' in command('--help', cwd=tmp_path).stdout
-    wrong = command('demo', '--seeds', '0', cwd=tmp_path)
-    assert wrong.returncode == 2
-    assert '0 is less than 1' in wrong.stderr
+    for seeds, said in {
+        '0': '0 is less than 1',
+        'many': "invalid count value: 'many'",
+    }.items():
+        wrong = command('demo', '--seeds', seeds, cwd=tmp_path)
+        assert wrong.returncode == 2
+        assert said in wrong.stderr
 
 
 @pytest.mark.parametrize('package', ['mmengine', 'sklearn'])
