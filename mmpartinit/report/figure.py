@@ -99,8 +99,7 @@ def _make_plain(axes: 'Axes', rows: int) -> None:
     axes.set_ylim(max(rows, 1) - 0.5, -0.5)
     axes.set_yticks([])
     axes.tick_params(labelsize=TEXT, length=0, pad=2)
-    for side in ('top', 'right', 'left', 'bottom'):
-        axes.spines[side].set_visible(False)
+    axes.spines[:].set_visible(False)
     for row in range(0, rows, 2):
         axes.axhspan(row - 0.5, row + 0.5, color='0.95', zorder=0, lw=0)
 

@@ -3,7 +3,17 @@ without them.
 """
 
 import math
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
+from itertools import groupby
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from .drift import Comparison, PartDrift
 from .rows import Row, to_rows
@@ -42,7 +52,6 @@ def draw_comparison(found: Comparison) -> 'Figure':
     closed.
     """
     from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with rc_context({'text.usetex': False}):
@@ -59,7 +68,6 @@ def draw_comparison(found: Comparison) -> 'Figure':
             columnspacing=1.2,
             handlelength=1.6,
         )
-        FigureCanvasAgg(figure)
     return figure
 
 
@@ -88,8 +96,7 @@ def _draw_lines(
     axes.minorticks_off()
     axes.set_xlim(-0.5, len(parts) - 0.5)
     axes.tick_params(labelsize=5.5, length=0, pad=2)
-    for side in ('top', 'right', 'left', 'bottom'):
-        axes.spines[side].set_visible(False)
+    axes.spines[:].set_visible(False)
 
 
 def _heights(drifts: Sequence[Optional[float]]) -> List[float]:
@@ -129,17 +136,15 @@ def _draw_labels(axes: 'Axes', parts: Sequence[PartDrift]) -> None:
     )
 
 
-def _runs(rows: Sequence[Row], parts: Sequence[PartDrift]) -> List[tuple]:
+def _runs(
+    rows: Sequence[Row], parts: Sequence[PartDrift]
+) -> Iterator[Tuple[int, int, str]]:
     """First place, end and label of neighbours that are in one row."""
     label_of = {id(p): row.label for row in rows for p in row.parts}
-    runs: List[tuple] = []
-    for place, part in enumerate(parts):
-        label = label_of.get(id(part), 'output')
-        if runs and runs[-1][2] == label:
-            runs[-1] = (runs[-1][0], place + 1, label)
-        else:
-            runs.append((place, place + 1, label))
-    return runs
+    end = 0
+    for label, run in groupby(label_of.get(id(p), 'output') for p in parts):
+        start, end = end, end + len(list(run))
+        yield start, end, label
 
 
 def _shortened(label: str) -> str:
