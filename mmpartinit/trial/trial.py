@@ -1,6 +1,7 @@
 """A start, tried: what the network computes with it, and whether it learns."""
 
 import math
+import os.path
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, Sequence, Set, Tuple
@@ -231,10 +232,11 @@ class Trial:
 
     def _shown_at(self, place: Place) -> str:
         """The path of the smallest part around a place that is called."""
-        common = list(_above(place.nodes[0].path))
-        for node in place.nodes[1:]:
-            common = [path for path in common if path in _above(node.path)]
-        return next(path for path in common if path in self._called)
+        above = [node.path.split('.')[:-1] for node in place.nodes]
+        common = os.path.commonprefix(above)
+        while '.'.join(common) not in self._called:
+            common = common[:-1]
+        return '.'.join(common)
 
 
 def relative(got: Tensor, clean: Tensor) -> float:
@@ -266,12 +268,3 @@ def _taking(found: List[List[Tensor]], clean: Any, check: Any) -> Any:
         return replaced(output, lambda t: next(rest).clone())
 
     return after
-
-
-def _above(path: str) -> List[str]:
-    """Paths above a path, from the nearest to that of the model."""
-    above = []
-    while path:
-        path = path.rpartition('.')[0]
-        above.append(path)
-    return above
