@@ -6,8 +6,7 @@ indices of what comes after it.
 """
 
 import hashlib
-import re
-from typing import Collection, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Collection, Dict, List, NamedTuple, Sequence, Tuple
 
 import torch
 import torch.nn as nn
@@ -204,7 +203,7 @@ def _shifted(
     return list(found.items())
 
 
-def _children(tree: ModelTree, path: str) -> List[Tuple[str, str]]:
+def _children(tree: ModelTree, path: str) -> List[Tuple[str, Any]]:
     """Names of the children of a module, and what tells their kind: classes
     and shapes.
     """
@@ -214,13 +213,13 @@ def _children(tree: ModelTree, path: str) -> List[Tuple[str, str]]:
     return [(name, _kind(child)) for name, child in module.named_children()]
 
 
-def _kind(module: nn.Module) -> str:
+def _kind(module: nn.Module) -> Tuple[Any, ...]:
     shapes = [(name, *p.shape) for name, p in module.named_parameters()]
-    return re.sub(r'\s', '', f'{type(module).__name__}{shapes}')
+    return (type(module).__name__, *shapes)
 
 
 def _places(
-    base: Sequence[Tuple[str, str]], ours: Sequence[Tuple[str, str]]
+    base: Sequence[Tuple[str, Any]], ours: Sequence[Tuple[str, Any]]
 ) -> Dict[str, str]:
     """Where each child of a module is, after others were put in between: the
     longest common subsequence of their kinds.
