@@ -48,8 +48,10 @@ class PartDrift:
 
     @property
     def departs(self) -> bool:
-        """Whether it is further away than it may be."""
-        return not self.unsteady and exceeds(self.drift, self.allowed)
+        """Whether it is further away than it may be, or not finite."""
+        if self.unsteady or self.drift is None:
+            return False
+        return not self.drift <= self.allowed
 
 
 @dataclass
@@ -203,11 +205,6 @@ def largest(drifts: Sequence[Optional[float]]) -> Optional[float]:
     known = [value for value in drifts if value is not None]
     strange = [value for value in known if math.isnan(value)]
     return strange[0] if strange else max(known, default=None)
-
-
-def exceeds(value: Optional[float], allowed: float) -> bool:
-    """Whether a drift is more than it may be."""
-    return value is not None and not value <= allowed
 
 
 def _part(
