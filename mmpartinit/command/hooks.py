@@ -70,14 +70,13 @@ def built_hooks(cfg: Config, wrong: Collector) -> List[Hook]:
             f'`custom_hooks` is {what} (a comma behind it makes it one), and '
             'the Runner wants a list of dicts: custom_hooks = [dict(...)]',
         )
+    default = (cfg.get('default_hooks') or {}).values()
+    every = [('`default_hooks`', hook) for hook in default if hook is not None]
+    every += [('`custom_hooks`', hook) for hook in listed(cfg)]
     built: List[Hook] = []
     with _visualizer():
-        for hook in (cfg.get('default_hooks') or {}).values():
-            if hook is not None:
-                with wrong.gather(where='`default_hooks`'):
-                    built += _built(hook)
-        for hook in listed(cfg):
-            with wrong.gather(where='`custom_hooks`'):
+        for where, hook in every:
+            with wrong.gather(where=where):
                 built += _built(hook)
     named = [h for h in listed(cfg) if isinstance(h, dict)]
     if any(

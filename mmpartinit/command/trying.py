@@ -42,7 +42,7 @@ class Values:
             if entry.path not in self.kept
         ]
 
-    def write(self, rules: Rules) -> Any:
+    def write(self, rules: Rules) -> Optional[Set[str]]:
         """Write what rules give to the model as it was built.
 
         Returns:
