@@ -15,6 +15,7 @@ from .kinds import Kind, kinds_of
 from .panels import TEXT, draw_bars, draw_sizes, value_size
 from .records import RuleRecord, TensorRecord
 from .rows import Row, choose_rows, with_own_start
+from .text import filled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,7 +108,12 @@ def _make_plain(axes: 'Axes', rows: int) -> None:
 def _draw_labels(axes: 'Axes', rows: Sequence[Row]) -> Tuple[float, int]:
     """Name the rows; how many inches the labels take, and lines at most."""
     for letters in (22, 16, 10):
-        labels = [_in_lines(label, letters) for label in _labels(rows)]
+        # Broken after dots and commas, or where none comes for long.
+        piece = rf'[^.,]{{,{letters}}}[.,]* ?'
+        labels = [
+            '\n'.join(filled(re.findall(piece, label), letters))
+            for label in _labels(rows)
+        ]
         # A name may hold what is mathematics elsewhere.
         axes.set_yticks(range(len(rows)), labels, parse_math=False)
         width = max(map(_width, axes.get_yticklabels()), default=0)
@@ -126,16 +132,6 @@ def _labels(rows: Sequence[Row]) -> List[str]:
         else f'({number}) {label[:half]}…{label[-half:]}'
         for number, (label, _) in enumerate(rows)
     ]
-
-
-def _in_lines(label: str, letters: int) -> str:
-    """A label, broken after dots and commas, or where none comes for long."""
-    lines = ['']
-    for piece in re.findall(rf'[^.,]{{,{letters}}}[.,]* ?', label):
-        if lines[-1] and len((lines[-1] + piece).rstrip()) > letters:
-            lines.append('')
-        lines[-1] += piece
-    return '\n'.join(line.rstrip(' ') for line in lines)
 
 
 def _width(text: 'Text') -> float:

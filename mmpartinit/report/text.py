@@ -179,16 +179,24 @@ def _folded(text: str, most: int) -> str:
     """Paths and init_cfgs in lines that have room: names stay whole, where
     they are no longer than a line.
     """
-    lines = []
+    lines: List[str] = []
     for line in text.splitlines():
-        lines.append('')
+        pieces: List[str] = []
         for word in re.split(r'(?<= )', line):
             fits = len(word.rstrip()) <= most
-            for piece in [word] if fits else _INSIDE.split(word):
-                if lines[-1] and len((lines[-1] + piece).rstrip()) > most:
-                    lines.append('')
-                lines[-1] += piece
-    return '\n'.join(line.rstrip() for line in lines)
+            pieces += [word] if fits else _INSIDE.split(word)
+        lines += filled(pieces, most)
+    return '\n'.join(lines)
+
+
+def filled(pieces: Iterable[str], most: int) -> List[str]:
+    """Pieces of a text in lines of so many characters, where they fit."""
+    lines = ['']
+    for piece in pieces:
+        if lines[-1] and len((lines[-1] + piece).rstrip()) > most:
+            lines.append('')
+        lines[-1] += piece
+    return [line.rstrip() for line in lines]
 
 
 def _widths(rows: List[List[str]], width: int) -> Tuple[int, int]:
