@@ -9,9 +9,9 @@ from ..report.report import write_whole
 from ..seeding import random_state_kept, seed_everything
 from ..start import train_batch
 from ..trial.drift import (
-    TOLERANCE,
     Comparison,
     PartDrift,
+    allowed_behind,
     change_ahead,
     compare,
     mark_unsteady,
@@ -32,8 +32,6 @@ from .blocks import blocks_text, check_blocks, gates_ahead
 from .look import Look, LookError, look, read_config
 from .planning import plan_config
 
-# How much an open gate ahead of a part may change it.
-PER_GATE = 0.05
 _BATCH = 2
 _SEED = 0
 
@@ -182,7 +180,7 @@ def _allowed(
         return lambda part: tolerance
     order = [*found.order, '']
     ahead = dict(zip(order, gates_ahead(seen, network, order)))
-    return lambda part: ahead[part.path] * PER_GATE or TOLERANCE
+    return lambda part: allowed_behind(ahead[part.path])
 
 
 def _how(network: Network, data: bool) -> str:

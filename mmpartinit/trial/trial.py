@@ -13,14 +13,12 @@ from torch import Tensor
 from ..errors import told
 from ..model.tree import ModelTree, Node
 from .calls import marked, replaced
+from .drift import allowed_behind
 from .graph import Graph
 from .network import Network, floating
 from .places import Finder, Place, wrapped
 from .reference import without
 
-# Relative changes of what later parts compute that make no difference: of a
-# gate that is nearly open, and of anything else.
-GATE_DRIFT, DRIFT = 0.05, 1e-3
 _NETWORK = ''  # the path of the model
 # What a run gave above each place, call by call.
 Outputs = Dict[str, List[List[Tensor]]]
@@ -116,7 +114,7 @@ class Trial:
             ]
         if not drifts:
             raise ValueError('what is above it gives no numbers')
-        return Outcome(max(drifts), max(DRIFT, GATE_DRIFT * gates))
+        return Outcome(max(drifts), allowed_behind(gates))
 
     def outputs(
         self, places: Sequence[Place], train: bool
