@@ -74,11 +74,8 @@ def check_blocks(
     tried = try_out(seen, parts, seen.origins.kept, network)
     if tried.trial is None:
         raise LookError(f'the network could not be run: {tried.why}')
-    blocks = [_block(family, tried) for family in families(parts, tried)]
-    for block in blocks:
-        if block.outcome is not None and tolerance is not None:
-            block.outcome.allowed = tolerance
-    return blocks
+    every = families(parts, tried)
+    return [_block(family, tried, tolerance) for family in every]
 
 
 def gates_ahead(seen: Look, network: Network, order: List[str]) -> List[int]:
@@ -170,7 +167,7 @@ def _said(block: Block) -> str:
     return ''
 
 
-def _block(groups: Groups, tried: Tried) -> Block:
+def _block(groups: Groups, tried: Tried, tolerance: Optional[float]) -> Block:
     nodes = [node for nodes in groups for node in nodes]
     places = tried.places(nodes)
     names = ' '.join(title(nodes) for nodes in groups)
@@ -180,4 +177,5 @@ def _block(groups: Groups, tried: Tried) -> Block:
         why = unknown[0].why if unknown else 'it is not called'
         return Block(names, paths, '', why)
     uses = list(dict.fromkeys(_USES[place.use] for place in places))
-    return Block(names, paths, ', '.join(uses), '', tried.outcome(places))
+    outcome = tried.outcome(places, tolerance)
+    return Block(names, paths, ', '.join(uses), '', outcome)

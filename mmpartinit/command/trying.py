@@ -124,11 +124,17 @@ class Tried:
             )
         ]
 
-    def outcome(self, places: Sequence[Place]) -> Outcome:
-        """What comes of the values that the places hold."""
+    def outcome(
+        self, places: Sequence[Place], tolerance: Optional[float] = None
+    ) -> Outcome:
+        """What comes of the values that the places hold; how far later parts
+        may change by that depends on the places, if it is not given.
+        """
         assert self.trial is not None
         try:
             outcome = self.trial.measure(places)
+            if tolerance is not None:
+                outcome.allowed = tolerance
             if outcome.is_harmless:
                 learn(self.trial, places, outcome)
         except Exception as error:  # anybody's code

@@ -26,15 +26,15 @@ def check(tmp_path, command):
     def run(new, *rules, words=(), base='', text=''):
         start = f"{NETS}load_from = 'net.pth'\n"
         base_model = "model = dict(type='Net')\n"
-        (tmp_path / 'base.py').write_text(start + base_model + base)
+        if base is not None:
+            (tmp_path / 'base.py').write_text(start + base_model + base)
+            words = ['--base', 'base.py', *words]
         model = f"model = dict(type='Net', new={new!r})\n"
         if rules:
             hook = dict(type='CustomModuleInitHook', modules=list(rules))
             model += f'custom_hooks = [{hook!r}]\n'
         (tmp_path / 'config.py').write_text(start + model + text)
-        done = command(
-            'check', 'config.py', '--base', 'base.py', *words, cwd=tmp_path
-        )
+        done = command('check', 'config.py', *words, cwd=tmp_path)
         assert 'Traceback' not in done.stderr
         done.lines = done.stdout.splitlines()
         done.prose = ' '.join(done.stdout.split())
@@ -86,6 +86,15 @@ def test_a_gate_takes_its_few_per_cent(check):
     assert done.returncode == 1
     assert 'where 0.1 % is allowed' in done.prose
     done = check('gate', words=['--tolerance', '5'])
+    assert done.returncode == 1
+
+
+def test_a_block_that_may_change_much_has_to_learn_too(check):
+    done = check('gate', words=['--tolerance', '90'], base=None)
+    (row,) = [x for x in done.lines if ' 90 % ' in x]
+    *_, learning, _, number = row.split()
+    assert int(learning) < int(number) == 8
+    assert 'no gradient reaches layers.0.new.' in done.prose
     assert done.returncode == 1
 
 
