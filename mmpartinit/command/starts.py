@@ -6,6 +6,7 @@ import torch.nn as nn
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from ..initializers.layers import CONVOLUTIONS
 from ..initializers.traits import layer_names
 
 InitCfg = Dict[str, Any]
@@ -110,7 +111,9 @@ def _kind(module: nn.Module) -> str:
     weight = module._parameters.get('weight')
     if weight is None:
         return ''
-    if 'Norm' in type(module).__name__:
+    is_known = isinstance(module, (nn.Linear, *CONVOLUTIONS))
+    # mmdet's NormedLinear is a Linear.
+    if 'Norm' in type(module).__name__ and not is_known:
         return 'norm'
     return {0: '', 1: '', 2: 'linear'}.get(weight.dim(), 'conv')
 

@@ -410,6 +410,19 @@ def test_a_bias_that_was_drawn_is_not_said_to_stay():
     assert 'it was built with' in zero and 'it was built with' not in drawn
 
 
+class NormedLinear(nn.Linear):
+    """As mmdet's, which is a linear layer by what it holds."""
+
+
+def test_a_layer_that_norms_what_it_takes_is_no_norm():
+    model = BaseModule()
+    model.head = nn.Sequential(nn.Linear(4, 4), NormedLinear(4, 4))
+    files = dict.fromkeys(('head.0.weight', 'head.0.bias'), Source())
+    text = suggest(Look(Config(), WholeModel(model), Origins(files), []))
+    start = dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0)
+    assert suggested(text) == [dict(path='head.1', init_cfg=start)]
+
+
 class Owner(BaseModule):
     """Says in code how a layer of it starts that has a name of its own."""
 
