@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import signature
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import torch.nn as nn
 from mmengine.model import PretrainedInit, initialize
@@ -227,24 +227,23 @@ def _build(cfg: Dict[str, Any]) -> Any:
         return WEIGHT_INITIALIZERS.build(_copied(cfg))
     except (TypeError, ValueError, KeyError, AssertionError) as error:
         text = str(error.args[0]) if error.args else repr(error)
+        # As `build` looks it up: in the registry of the default scope first.
         scope = cfg.get('_scope_')
-        if isinstance(kind, str) and not _is_registered(kind, scope):
+        with WEIGHT_INITIALIZERS.switch_scope_and_registry(scope) as registry:
+            found = registry.get(kind) if isinstance(kind, str) else kind
+        if found is None:
             text = (
                 f'no initializer is registered as {kind!r}'
                 f'{nearest(kind, _registered_names())}; an initializer of '
                 'your own is registered when its module is in `custom_imports`'
             )
         elif isinstance(error, TypeError):
-            text = _strange_keys(kind, scope, cfg) or text
+            text = _strange_keys(found, cfg) or text
         raise _wrong(' '.join(text.split())) from error
 
 
-def _strange_keys(kind: Any, scope: Optional[str], cfg: Dict[str, Any]) -> str:
+def _strange_keys(kind: Any, cfg: Dict[str, Any]) -> str:
     """Which arguments of an initializer there are not, and what there is."""
-    name = kind
-    if isinstance(kind, str):
-        with WEIGHT_INITIALIZERS.switch_scope_and_registry(scope) as registry:
-            kind = registry.get(kind)
     makers = [
         vars(base).get('__init__') for base in getattr(kind, '__mro__', ())
     ]
@@ -257,7 +256,8 @@ def _strange_keys(kind: Any, scope: Optional[str], cfg: Dict[str, Any]) -> str:
     adapted = _parameters(AdaptedPretrained.__init__)
     if kind is PretrainedInit and set(strange) <= set(adapted):
         known[-1] += f'; AdaptedPretrained takes {", ".join(strange)} as well'
-    return f'{short(name)} takes no {named}; it takes {", ".join(known)}'
+    start = f'{short(cfg["type"])} takes no {named}'
+    return f'{start}; it takes {", ".join(known)}'
 
 
 def _parameters(maker: Any) -> List[str]:
@@ -269,12 +269,6 @@ def _parameters(maker: Any) -> List[str]:
 
 # Of functions: no arguments that a config can name.
 _NO_KEYS = ('self', 'args', 'kwargs', 'kwds')
-
-
-def _is_registered(kind: str, scope: Optional[str]) -> bool:
-    # As `build` looks it up: in the registry of the default scope first.
-    with WEIGHT_INITIALIZERS.switch_scope_and_registry(scope) as registry:
-        return registry.get(kind) is not None
 
 
 def _registered_names() -> List[str]:
