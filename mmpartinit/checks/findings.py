@@ -137,9 +137,7 @@ def not_copied(matches: Iterable[Match]) -> List[Finding]:
     left: Dict[Rule, List[str]] = {}
     for match in matches:
         if match.rule.copy_from is not None:
-            copies = match.copies
-            names = [e.path for e in match.new if e.path not in copies]
-            left.setdefault(match.rule, []).extend(names)
+            left.setdefault(match.rule, []).extend(match.left)
     findings = []
     for rule, names in left.items():
         text = (

@@ -84,16 +84,15 @@ def _check_copies(matches: Sequence[Match], wrong: Collector) -> None:
     """Shapes that differ from those of the source, and nothing in common."""
     shapes = []
     for match in matches:
-        copies, source = match.copies, match.source
+        copies = match.copies
         if match.sources and not copies:
-            names = ', '.join(entry.path for entry in match.new[:3])
-            wrong.add(
-                'copy',
-                f'{source} has none of the new tensors of {match.path} '
-                f'({names}, ...)',
-            )
-        if any(other.path == name for name, other in copies.items()):
-            wrong.add('copy', f'{match.path} would be copied from itself')
+            text = f'{match.path} would be copied from itself'
+            if match.left:
+                text = (
+                    f'{match.source} has none of the new tensors of '
+                    f'{match.path} ({", ".join(match.left[:3])}, ...)'
+                )
+            wrong.add('copy', text)
         shapes += [
             f'{entry.path} {tuple(entry.value.shape)} and '
             f'{copies[entry.path].path} '

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import (
     Collection,
     Dict,
+    Iterator,
     List,
     Optional,
     Sequence,
@@ -77,10 +78,25 @@ class Match:
 
     @property
     def copies(self) -> Dict[str, Entry]:
-        """The tensors to copy, by the names of the new ones to write."""
+        """The tensors to copy, by the names of the new ones to write; those
+        that are one with their source are not to be written.
+        """
+        return {
+            entry.path: source
+            for entry, source in self._pairs()
+            if source is not None and source.value is not entry.value
+        }
+
+    @property
+    def left(self) -> List[str]:
+        """Names of the new tensors of which the source has none."""
+        return [e.path for e, source in self._pairs() if source is None]
+
+    def _pairs(self) -> Iterator[Tuple[Entry, Optional[Entry]]]:
+        """The new tensors, and what the source has under their names."""
         sources = {_below(e.path, self.source): e for e in self.sources}
-        new = {_below(entry.path, self.path): entry.path for entry in self.new}
-        return {new[key]: sources[key] for key in new if key in sources}
+        for entry in self.new:
+            yield entry, sources.get(_below(entry.path, self.path))
 
     def known_writes(self, item: InitItem) -> Set[str]:
         """Names of what an initializer writes under it, those included that

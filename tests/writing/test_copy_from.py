@@ -116,10 +116,15 @@ def test_loaded_tensors_stay_unless_overwrite_is_set():
 def test_tied_tensors_are_no_matter():
     model = nn.ModuleDict({'a': nn.Linear(2, 2), 'b': nn.Linear(2, 2)})
     model['b'].weight = model['a'].weight
-    init_modules(model, [dict(path='b', copy_from='a')])
+    report = init_modules(model, [dict(path='b', copy_from='a')])
     assert same(model['a'].bias, model['b'].bias)
+    assert [tensor.origin for tensor in report.tensors].count('rule') == 1
+    assert not report.findings
     assert model['b'].bias is not model['a'].bias
     assert model['b'].weight is model['a'].weight
+    model['b'].bias = None
+    with pytest.raises(RuleError, match='b would be copied from itself'):
+        init_modules(model, [dict(path='b', copy_from='a')])
 
 
 def test_the_source_is_told_under_each_name_of_a_tied_tensor():
