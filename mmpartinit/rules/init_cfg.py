@@ -119,22 +119,30 @@ class InitItem:
 
 
 def has_values(module: nn.Module, keys: Tuple[str, ...]) -> bool:
-    """Whether a module has a tensor under one of the keys."""
-    return any(isinstance(getattr(module, key, None), Tensor) for key in keys)
+    """Whether a module has a tensor under one of the keys, other than what
+    its state dict leaves out.
+    """
+    return any(
+        isinstance(getattr(module, key, None), Tensor)
+        and key not in module._non_persistent_buffers_set
+        for key in keys
+    )
 
 
 @contextmanager
 def _tensors_only(
     modules: List[nn.Module], keys: Tuple[str, ...]
 ) -> Iterator[None]:
-    """Hide what is a number or a name (a hard sigmoid's ``bias``) from
-    initializers, which write whatever is not None.
+    """Hide what is a number or a name (a hard sigmoid's ``bias``), or in no
+    state dict (an attention's mask), from initializers, which write whatever
+    is not None.
     """
     hidden = [
         (child.__dict__, key)
         for child in modules
         for key in keys
-        if not isinstance(getattr(child, key, None), (Tensor, type(None)))
+        if getattr(child, key, None) is not None
+        and not has_values(child, (key,))
     ]
     before = [own.get(key, own) for own, key in hidden]
     for own, key in hidden:

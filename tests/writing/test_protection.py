@@ -407,6 +407,27 @@ def test_what_shares_memory_without_being_a_parameter_shares_its_fate(
     assert [t.data_ptr() for t in (model[0].weight, row)] == places
 
 
+@pytest.mark.parametrize('has_more', [False, True])
+def test_a_buffer_that_is_in_no_state_dict_is_not_written(has_more):
+    """GPT-2's attention calls its mask ``bias``; it may be a view as well."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Module())
+    model[1].gate = nn.Parameter(torch.ones(1))
+    model[1].register_buffer('bias', model[0].weight.data[0], persistent=False)
+    if has_more:
+        model[1].weight = nn.Parameter(torch.ones(2))
+    before = snapshot(model)
+    rule = dict(path='1', init_cfg=dict(type='Constant', val=7.0, bias=5.0))
+    loaded = {'0.weight', '0.bias'}
+    if has_more:
+        init_modules(model, [rule], loaded=loaded)
+        assert model[1].weight.eq(7).all()
+    else:
+        with pytest.raises(RuleError, match='nothing under 1 has either'):
+            init_modules(model, [rule], loaded=loaded)
+    assert same(model[0].weight, before['0.weight'])
+    assert model[1].bias.data_ptr() == model[0].weight.data_ptr()
+
+
 def test_a_write_to_memory_that_is_not_seen_at_the_match_is_an_error():
     def fill(module):
         if isinstance(module, nn.Linear):
