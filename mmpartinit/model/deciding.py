@@ -153,13 +153,19 @@ class _Judge:
         return self.files.get(known.trace) if known.trace else None
 
     def _depends_on_seed(self, name: str, record: Record) -> bool:
-        """Whether a second start has loaded other values there."""
+        """Whether a second start has loaded other values there, if only a few
+        elements that no trace has.
+        """
         again = self.again.get(name)
         if again is None or again.times != record.times:
             return False  # one that this start did not make
         if again.trace is None or record.trace is None:
             return False
-        return not again.trace.is_of(record.trace)
+        seen = self.seen[name]
+        is_partly = 0 < (seen.drawn or 0) < seen.elements
+        return not again.trace.is_of(record.trace) or (
+            is_partly and again.trace == seen.trace
+        )
 
     def _loads(
         self, origins: Origins, records: Dict[str, Record]

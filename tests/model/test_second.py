@@ -151,6 +151,23 @@ def test_what_code_put_in_is_not_said_to_be_loaded():
     assert 'kept' not in messages
 
 
+def test_one_row_that_was_drawn_is_found_in_what_was_loaded(tmp_path):
+    """One class more than in the file: few values of it would be looked at."""
+    torch.save(nn.Linear(64, 80).state_dict(), tmp_path / 'x.pth')
+
+    def build():
+        model = nn.Linear(64, 81)
+        state = torch.load(tmp_path / 'x.pth')
+        for name, value in model.state_dict().items():
+            state[name] = torch.cat([state[name], value[80:]])
+        model.load_state_dict(state)
+        return model
+
+    found = origins(build(), build)
+    assert found.drawn == {'weight': 64, 'bias': 1}
+    assert found.code == {'weight', 'bias'}
+
+
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_numbers_of_half_precision_coincide(dtype):
     generator = torch.Generator().manual_seed(0)
