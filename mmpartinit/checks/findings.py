@@ -7,8 +7,6 @@ error, and lives in ``matches.py`` and ``items.py``.
 
 from typing import Collection, Dict, Iterable, List, Sequence, Set, Tuple
 
-import torch.nn as nn
-
 from ..errors import Finding, nearest, some
 from ..initializers.traits import layer_names
 from ..model.blocks import outermost_new
@@ -123,7 +121,7 @@ def not_written(matches: Iterable[Match], written: Written) -> List[Finding]:
         for entry in match.new
         if match.rule.copy_from is None
         and entry.path not in written
-        and isinstance(entry.value, nn.Parameter)
+        and entry.is_parameter
     }
     text = (
         f'{len(unwritten)} new parameters that rules cover are not written '
@@ -252,5 +250,5 @@ def _parameters(tree: ModelTree, names: Collection[str]) -> List[Entry]:
     return [
         entry
         for entry in tree.entries
-        if entry.path in names and isinstance(entry.value, nn.Parameter)
+        if entry.path in names and entry.is_parameter
     ]

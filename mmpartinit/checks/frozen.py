@@ -2,8 +2,6 @@
 
 from typing import Dict, List, Set
 
-import torch.nn as nn
-
 from ..errors import Finding
 from ..model.tree import ModelTree
 from .findings import found
@@ -24,7 +22,7 @@ def put_in_and_trained(
     names = [
         e.path
         for e in tree.entries
-        if isinstance(e.value, nn.Parameter) and e.path in code - frozen
+        if e.is_parameter and e.path in code - frozen
     ]
     nodes = [
         node

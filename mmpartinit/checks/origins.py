@@ -127,7 +127,7 @@ def put_in(
             for item in rule.init_cfg
         ]
         for entry in match.kept:
-            if entry.path not in origins.code or not _is_weight(entry):
+            if entry.path not in origins.code or not entry.is_parameter:
                 continue
             reach = {
                 id(item): item.cfg
@@ -162,10 +162,6 @@ def put_in(
     return [rule.finding('warning', 'put-in', text, names)]
 
 
-def _is_weight(entry: Entry) -> bool:
-    return isinstance(entry.value, nn.Parameter)
-
-
 def _owner(entry: Entry, match: Match, origins: Origins) -> str:
     """The path to name for writing a tensor: its module, where nothing else is
     in it that must stay.
@@ -198,7 +194,7 @@ def never_trained(
         entry.path
         for entry in tree.entries
         if origins.looked
-        and isinstance(entry.value, nn.Parameter)
+        and entry.is_parameter
         and not entry.value.requires_grad
         and entry.path not in written
         and entry.path not in origins.constant

@@ -4,11 +4,9 @@ import math
 from collections import Counter
 from typing import Dict, Iterable, List, Sequence, Set
 
-import torch.nn as nn
-
 from ..model.blocks import outermost_new, own_starts
 from ..model.origins import Origins
-from ..model.tree import Entry, ModelTree, Module, Node
+from ..model.tree import ModelTree, Module, Node
 from ..rules.matching import Match
 
 # A part of which so much was put in by code was pretrained; formulas are less.
@@ -85,7 +83,7 @@ def _blocks(
         and (
             entry.path not in origins.code
             or entry.path in origins.constant
-            or _is_buffer(entry)
+            or not entry.is_parameter
         )
     }
     uncovered = set(names)
@@ -100,7 +98,7 @@ def _has_start(node: Node, own: Dict[str, float], origins: Origins) -> bool:
     """Whether what a block's code put into some of it says how all of it
     starts.
     """
-    entries = [e for e in node.tensors() if not _is_buffer(e)]
+    entries = [entry for entry in node.tensors() if entry.is_parameter]
     is_layer = not (isinstance(node, Module) and node.value._modules)
     if is_layer and all(e.path in origins.constant for e in entries):
         return any(entry.path in own for entry in entries)
@@ -119,10 +117,6 @@ def _covered(tree: ModelTree, matches: Iterable[Match]) -> Set[str]:
     )
 
 
-def _is_buffer(entry: Entry) -> bool:
-    return not isinstance(entry.value, nn.Parameter)
-
-
 def pretrained_parts(tree: ModelTree, origins: Origins) -> Set[str]:
     """Parts of the model that hold loaded tensors, or of which so much was
     put in by code that it cannot be formulas.
@@ -136,7 +130,7 @@ def pretrained_parts(tree: ModelTree, origins: Origins) -> Set[str]:
             continue
         if entry.path in origins.files:
             parts.add(part)
-        elif isinstance(entry.value, nn.Parameter) and origins.code:
+        elif entry.is_parameter and origins.code:
             sizes[part] += entry.value.numel()
             if entry.path in origins.code:
                 put_in[part] += entry.value.numel()

@@ -125,7 +125,7 @@ class Freezing:
         weights = {
             entry.path: entry.value
             for entry in tree.entries
-            if isinstance(entry.value, nn.Parameter)
+            if entry.is_parameter
         }
         trains = {n for n, tensor in weights.items() if tensor.requires_grad}
         problem = mixed_unit(weights, names)

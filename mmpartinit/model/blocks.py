@@ -53,7 +53,7 @@ def outermost_still(
         if isinstance(node, Module)
         and any(entry.path in names for entry in node.tensors())
         and not any(
-            isinstance(entry.value, nn.Parameter) and entry.value.requires_grad
+            entry.is_parameter and entry.value.requires_grad
             for entry in node.tensors()
         )
     ]
@@ -79,7 +79,7 @@ def own_starts(
             name in origins.constant
             and name not in origins.files
             and (names is None or name in names)
-            and isinstance(entry.value, nn.Parameter)
+            and entry.is_parameter
         ):
             layer, key = _layer_of(tree, entry)
             form = _form(layer)

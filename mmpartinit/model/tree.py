@@ -60,6 +60,11 @@ class Entry(NamedTuple):
         return self.number + 1
 
     @property
+    def is_parameter(self) -> bool:
+        """Whether it is a parameter, and no buffer."""
+        return isinstance(self.value, nn.Parameter)
+
+    @property
     def is_counter(self) -> bool:
         """Whether it is batch norm's counter of batches, which many
         checkpoints lack and nobody initializes.

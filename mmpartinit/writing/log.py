@@ -5,8 +5,6 @@ from functools import cached_property
 from itertools import groupby
 from typing import Dict, Iterable, List, Sequence, Set, Tuple
 
-import torch.nn as nn
-
 from ..errors import Finding, some
 from ..model.tensors import Statistics
 from ..model.tree import ModelTree
@@ -90,10 +88,9 @@ class WriteLog:
         for entry in self.tree.entries:
             known = self.statistics.get(entry.path)
             # Not buffers: masks hold infinities on purpose.
-            if known and not known.is_finite:
-                if isinstance(entry.value, nn.Parameter):
-                    rule = rules[self.written[entry.path][-1]]
-                    bad.setdefault(rule, []).append(entry.path)
+            if known and not known.is_finite and entry.is_parameter:
+                rule = rules[self.written[entry.path][-1]]
+                bad.setdefault(rule, []).append(entry.path)
         return [
             rule.finding(
                 'error',
