@@ -22,7 +22,7 @@ def nothing_loaded(
     findings = []
     for checkpoint in origins.checkpoints:
         path, unused = checkpoint.path, checkpoint.unused
-        if checkpoint.used or path in origins.whole or not unused:
+        if checkpoint.used or path in origins.loaded_into or not unused:
             continue
         where = f'{path}.' if path else ''
         names = [e.path for e in tree.entries if e.path.startswith(where)]

@@ -34,7 +34,7 @@ def uncovered(
         and not entry.is_counter
     ]
     beside = pretrained_parts(tree, origins)
-    whole = [f'{path}.' if path else '' for path in origins.whole]
+    whole = [f'{path}.' if path else '' for path in origins.loaded_into]
     return [
         name
         for name in new

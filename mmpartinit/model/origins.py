@@ -51,7 +51,7 @@ class Origins:
         return self.code.union(self.files)
 
     @property
-    def whole(self) -> Set[str]:
+    def loaded_into(self) -> Set[str]:
         """Paths of the modules that a state dict was loaded into."""
         return {found.path for found in self.checkpoints if found.used}
 

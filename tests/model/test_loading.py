@@ -379,16 +379,16 @@ def test_a_script_module_loads_and_keeps_what_it_loaded(inside):
 
 def test_where_a_checkpoint_was_loaded_as_a_whole():
     model = ToyModel()
-    assert origins_of(model).whole == set()
+    assert origins_of(model).loaded_into == set()
     model.head.load_state_dict(others(model.head))
-    assert origins_of(model).whole == {'head'}
+    assert origins_of(model).loaded_into == {'head'}
     state = others(model)
     state.update({f'head.{k}': v for k, v in model.head.state_dict().items()})
     state = {f'module.{k}': v for k, v in state.items()}
     nn.DataParallel(model).load_state_dict(state)
-    assert origins_of(model).whole == {'', 'head'}
+    assert origins_of(model).loaded_into == {'', 'head'}
     model.load_state_dict(others(model))  # nothing of the first is left
-    assert origins_of(model).whole == {''}
+    assert origins_of(model).loaded_into == {''}
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ def test_a_checkpoint_of_which_nothing_fits(path, change, words):
         origins = origins_of(model)
         found = make_plan(WholeModel(model), [], origins).findings
         kept = [f.message for f in found if f.code == 'nothing-loaded']
-        return origins.whole, kept
+        return origins.loaded_into, kept
 
     model = ToyModel()
     state = others(model.head)
