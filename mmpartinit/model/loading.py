@@ -29,6 +29,7 @@ import torch.nn as nn
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from ..initializers.shapes import differ
 from .tensors import Place, memory_of, place_of
 from .tree import Entry, ModelTree, Module, unwrap
 from .values import Trace, trace
@@ -229,16 +230,8 @@ def _tensors(module: nn.Module) -> Dict[str, Any]:
 
 
 def _fits(tensor: Any, value: Any) -> bool:
-    return (
-        isinstance(tensor, Tensor)
-        and isinstance(value, Tensor)
-        and not is_lazy(tensor)
-        and (
-            value.shape == tensor.shape
-            # torch takes a scalar from a list, as very old checkpoints have.
-            or (tensor.dim() == 0 and value.dim() == 1)
-        )
-    )
+    are_tensors = isinstance(tensor, Tensor) and isinstance(value, Tensor)
+    return are_tensors and not (is_lazy(tensor) or differ(tensor, value))
 
 
 def _is_same(value: Tensor, tensor: Optional[Tensor]) -> bool:
