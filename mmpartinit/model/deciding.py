@@ -35,18 +35,17 @@ def find_origins(
         files (dict): Tensors of files that were read for it.
     """
     origins = Origins()
-    if isinstance(second, SecondStart) and second.seeds_itself:
-        origins.seeds_itself = True
+    again = second if isinstance(second, SecondStart) else None
+    if again and again.seeds_itself:
+        origins.seeds_itself, again = True, None
         second = "the model's code seeds the random numbers itself"
-    if isinstance(second, SecondStart):
-        files = {**second.files, **files}
+    if again:
+        files = {**again.files, **files}
     else:
         origins.known_by = f'recorded loads only: {second}'
-    again = second if isinstance(second, SecondStart) else None
     # Looking at parameters that lie in parts takes all ranks.
-    origins.looked = again is not None or share(
-        bool(known.records or known.loads)
-    )
+    has_records = bool(known.records or known.loads)
+    origins.looked = again is not None or share(has_records)
     if origins.looked:
         _Judge(whole, known, again, files).judge(origins)
     return origins
