@@ -223,15 +223,12 @@ def look(whole: WholeModel, second: Optional[SecondStart]) -> Dict[str, Seen]:
     if second is not None:
         others = {entry.path: entry for entry in second.tree.entries}
     again = second.recorded.records if second else {}
-    missing: Dict[int, List[str]] = {}
-    for entry in whole.tree.entries:
-        missing.setdefault(id(entry.value), []).append(entry.path)
     found = {e.path: Seen(None) for e in whole.tree.entries}
-    tensors = [entry.value for entry in whole.tree.entries]
+    tensors = [(entry.value, entry.path) for entry in whole.tree.entries]
     with whole.bare():
         for there in whole.shards.in_turn(tensors):
-            for tensor in there:
-                for name in missing.pop(id(tensor), ()):
+            for tensor, names in there:
+                for name in names:
                     other = others[name].value if name in others else None
                     found[name] = _see(tensor, other, again.get(name))
     return found

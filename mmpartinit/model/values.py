@@ -64,7 +64,9 @@ def trace(tensor: Tensor) -> Optional[Trace]:
 
 
 def is_readable(tensor: Tensor) -> bool:
-    """Whether a tensor's values can be read one by one."""
+    """Whether a tensor's values can be read one by one: subclasses may be
+    pieces of a tensor, or compute what they hold.
+    """
     return has_memory(tensor) and type(tensor.data) is Tensor
 
 

@@ -9,7 +9,7 @@ package has to know how a model is sharded.
 """
 
 from contextlib import ExitStack, contextmanager
-from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Sequence, Tuple, TypeVar
 
 import torch.distributed as dist
 import torch.nn as nn
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from .masters import no_access
 from .units import Unit, find_units, original
+
+T = TypeVar('T')
 
 
 class Shards:
@@ -96,13 +98,20 @@ class Shards:
                 stack.enter_context(unit.gathered(write))
             yield [part.whole for unit in units for part in unit.parts]
 
-    def in_turn(self, tensors: Sequence[Tensor]) -> Iterator[List[Tensor]]:
-        """Tensors to read: first those that are whole, then each unit of
-        others for as long as it is gathered.
+    def in_turn(
+        self, tensors: Iterable[Tuple[Tensor, T]]
+    ) -> Iterator[List[Tuple[Tensor, List[T]]]]:
+        """Tensors to read, each once, with all that it was given with: first
+        those that are whole, then each unit of others for as long as it is
+        gathered.
 
         Every process has to take part, while :meth:`shown` is open.
         """
-        yield [t for t in tensors if original(t) is t]
+        found: Dict[int, Tuple[Tensor, List[T]]] = {}
+        for tensor, about in tensors:
+            found.setdefault(id(tensor), (tensor, []))[1].append(about)
+        yield [pair for pair in found.values() if original(pair[0]) is pair[0]]
         for unit in self.units:
             with self.gathered([unit], write=False) as gathered:
-                yield gathered
+                numbers = {id(tensor) for tensor in gathered} & found.keys()
+                yield [found[number] for number in numbers]

@@ -10,7 +10,8 @@ from torch.nn.parameter import is_lazy
 
 from ..initializers.traits import checkpoint_of
 from ..model.origins import Origins
-from ..model.tensors import has_memory, sample, statistics_of_samples
+from ..model.tensors import sample, statistics_of_samples
+from ..model.values import is_readable
 from ..model.whole import WholeModel
 from ..rules.matching import Match
 from ..rules.rule import Rule
@@ -114,29 +115,23 @@ def add_scales(records: Sequence[TensorRecord], whole: WholeModel) -> None:
     process has to take part. Lazy and meta tensors are left without, and so
     are integers.
     """
-    missing: Dict[int, List[TensorRecord]] = {}
-    tensors: List[Tensor] = []
-    for entry, record in zip(whole.tree.entries, records):
-        if record.mean is None:
-            missing.setdefault(id(entry.value), []).append(record)
-            tensors.append(entry.value)
+    missing = [
+        (entry.value, record)
+        for entry, record in zip(whole.tree.entries, records)
+        if record.mean is None
+    ]
     with whole.bare():
-        for there in whole.shards.in_turn(tensors):
-            there = [t for t in there if id(t) in missing and _has_scale(t)]
-            scales = statistics_of_samples(
-                [sample(tensor) for tensor in there]
-            )
-            for tensor, scale in zip(there, scales):
-                for record in missing[id(tensor)]:
+        for there in whole.shards.in_turn(missing):
+            there = [pair for pair in there if _has_scale(pair[0])]
+            scales = statistics_of_samples([sample(t) for t, _ in there])
+            for (_, same), scale in zip(there, scales):
+                for record in same:
                     record.mean, record.std = scale
 
 
 def _has_scale(tensor: Tensor) -> bool:
-    # Subclasses may be pieces of a tensor, or compute what they hold.
-    return (
-        has_memory(tensor)
-        and type(tensor.data) is Tensor
-        and (tensor.is_floating_point() or tensor.is_complex())
+    return is_readable(tensor) and (
+        tensor.is_floating_point() or tensor.is_complex()
     )
 
 

@@ -72,16 +72,14 @@ class LastLook:
 
     def _look(self, whole: WholeModel) -> Dict[str, Optional[Trace]]:
         wrote = {t.name for t in self.report.tensors if t.origin == 'rule'}
-        names: Dict[int, List[str]] = {}
-        tensors = []
-        for entry in whole.tree.entries:
-            if entry.path in wrote:
-                names.setdefault(id(entry.value), []).append(entry.path)
-                tensors.append(entry.value)
+        tensors = [
+            (entry.value, entry.path)
+            for entry in whole.tree.entries
+            if entry.path in wrote
+        ]
         found: Dict[str, Optional[Trace]] = {}
         with whole.bare():
             for there in whole.shards.in_turn(tensors):
-                for tensor in there:
-                    for name in names.get(id(tensor), ()):
-                        found[name] = trace(tensor)
+                for tensor, names in there:
+                    found.update(dict.fromkeys(names, trace(tensor)))
         return found
