@@ -58,5 +58,5 @@ def seed_everything(seed: int, devices: List[int]) -> None:
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
     for device in devices:
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
+        # Entering a device would take memory on it, on another rank's too.
+        torch.cuda.default_generators[device].manual_seed(seed)

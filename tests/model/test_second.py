@@ -14,6 +14,7 @@ from mmpartinit import init_modules, plan_init
 from mmpartinit.functions import origins_of
 from mmpartinit.model.values import drawn_elements
 from mmpartinit.model.whole import WholeModel
+from mmpartinit.seeding import random_state_kept, seed_everything
 from mmpartinit.start import build_again, names_checkpoint
 
 CONSTANT = dict(type='Constant', val=0.5, bias=0.25)
@@ -99,6 +100,15 @@ def test_nothing_is_printed_and_nothing_logged(capfd):
     assert capfd.readouterr() == ('', '')
     assert list(hub.get_scalar('loss').data[0]) == [1.0]
     assert 'built' not in hub.runtime_info
+
+
+def test_devices_are_seeded_without_being_entered(monkeypatch):
+    """From CUDA 12 on, each process would take memory on all of them."""
+    generators = [torch.Generator() for _ in range(2)]
+    monkeypatch.setattr(torch.cuda, 'default_generators', generators)
+    with random_state_kept([]):
+        seed_everything(7, [0, 1])
+    assert [g.initial_seed() for g in generators] == [7, 7]
 
 
 def test_models_that_hold_themselves_are_gone():
