@@ -50,11 +50,6 @@ class Entry(NamedTuple):
     key: str
 
     @property
-    def name(self) -> str:
-        """Its path, as state dicts call it."""
-        return self.path
-
-    @property
     def end(self) -> int:
         """The first node behind it."""
         return self.number + 1
