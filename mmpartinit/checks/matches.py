@@ -16,9 +16,7 @@ from ..rules.rule import Rule
 from .items import ItemCheck
 
 
-def check_matches(
-    rule: Rule, matches: Sequence[Match], files: bool = True
-) -> None:
+def check_matches(rule: Rule, matches: Sequence[Match], files: bool) -> None:
     """See to it that a rule can be carried out on what it acts on; with
     ``files``, also that checkpoints are there.
 

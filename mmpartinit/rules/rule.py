@@ -103,7 +103,11 @@ def read_rules(
 
 
 def checked_loaded(loaded: Any) -> List[str]:
-    """The entries of ``loaded``, which may be written as a single one."""
+    """The entries of ``loaded``, which may be written as a single one.
+
+    Raises:
+        RuleError: If it is something else.
+    """
     entries = [loaded] if isinstance(loaded, str) else loaded
     if not isinstance(entries, Collection) or not all(
         isinstance(entry, str) for entry in entries
@@ -152,7 +156,11 @@ def checked_bool(key: str, value: Any) -> bool:
 
 
 def checked_seed(seed: Any) -> int:
-    """A seed, which may be an integer of NumPy's."""
+    """A seed, which may be an integer of NumPy's.
+
+    Raises:
+        RuleError: If it is something else.
+    """
     if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise RuleError.of('hook', f'`seed` must be an int, not {seed!r}')
     return int(seed)
