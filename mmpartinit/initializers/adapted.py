@@ -1,5 +1,6 @@
 """``Pretrained`` for a model whose names and shapes differ from the file's."""
 
+from functools import partial
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch.nn as nn
@@ -137,33 +138,9 @@ class AdaptedPretrained(PretrainedInit):
         adapted: List[str] = []
         problems: List[str] = []
 
-        def adapt(child: nn.Module, state: Dict[str, Any], *args: Any) -> None:
-            """Adapt the entries of a state dict that a module itself takes."""
-            temporary = child._non_persistent_buffers_set
-            for key, tensor in {**child._parameters, **child._buffers}.items():
-                name = args[0] + key
-                value: Any = state.get(name)
-                by_name = rows and rows.has(tensor) and value is not None
-                if key in temporary or not (by_name or differ(tensor, value)):
-                    continue
-                try:
-                    if rows and by_name:
-                        state[name] = rows.fitted(value, tensor)
-                        continue
-                    state[name] = fitted(
-                        child, key, value, tensor, self.channels, self.inflate
-                    )
-                    adapted.append(name)
-                except ValueError as error:
-                    more = f'; {WAY_OUT}' if rows and not by_name else ''
-                    problems.append(
-                        f'{name} has the shape {tuple(value.shape)} in the '
-                        f'checkpoint and {tuple(tensor.shape)} in the model, '
-                        f'and {error}{more}'
-                    )
-
         # Run by each module right before it loads, after hooks of the
         # model's own have renamed the keys.
+        adapt = partial(self._adapt, rows, adapted, problems)
         hooks = [
             child._register_load_state_dict_pre_hook(adapt, with_module=True)
             for child in module.modules()
@@ -187,6 +164,40 @@ class AdaptedPretrained(PretrainedInit):
             note = f'{self.checkpoint} gives {rows.note()}'
             print_log(note, logger='current')
             around().notes.append(note)
+
+    def _adapt(
+        self,
+        rows: Optional[ClassRows],
+        adapted: List[str],
+        problems: List[str],
+        module: nn.Module,
+        state: Dict[str, Any],
+        prefix: str,
+        *args: Any,
+    ) -> None:
+        """Adapt the entries of a state dict that a module itself takes."""
+        temporary = module._non_persistent_buffers_set
+        for key, tensor in {**module._parameters, **module._buffers}.items():
+            name = prefix + key
+            value: Any = state.get(name)
+            by_name = rows and rows.has(tensor) and value is not None
+            if key in temporary or not (by_name or differ(tensor, value)):
+                continue
+            try:
+                if rows and by_name:
+                    state[name] = rows.fitted(value, tensor)
+                else:
+                    state[name] = fitted(
+                        module, key, value, tensor, self.channels, self.inflate
+                    )
+                    adapted.append(name)
+            except ValueError as error:
+                more = f'; {WAY_OUT}' if rows and not by_name else ''
+                problems.append(
+                    f'{name} has the shape {tuple(value.shape)} in the '
+                    f'checkpoint and {tuple(tensor.shape)} in the model, '
+                    f'and {error}{more}'
+                )
 
     def _get_init_info(self) -> str:
         return f'{super()._get_init_info()}, {self._how()}'
