@@ -49,7 +49,6 @@ class PrivateMemory:
         self.new, self.kept = new, kept
         tensors = {id(e.value): e.value for e in [*new, *kept]}
         plain = [t for t in tensors.values() if has_memory(t)]
-        in_memory = {id(tensor) for tensor in plain}
         storages = {storage_of(t) for t in plain} if others else ()
         plain += [
             tensor
@@ -84,7 +83,7 @@ class PrivateMemory:
         self._aside = [
             (tensor, tensor.detach().clone())
             for tensor in tensors.values()
-            if id(tensor) not in in_memory and holds_values(tensor)
+            if holds_values(tensor) and not has_memory(tensor)
         ]
         # An alias keeps the memory that a tensor has.
         self._home = {id(t): t.data for t in self._tensors}
