@@ -130,7 +130,8 @@ def _through(module: nn.Module, _: Any, output: Any) -> Any:
             x = x * block
         elif block is not None:
             x = block(x)
-    return x.movedim(-1, 1) if first else x
+    # Which mmcv's operators ask for.
+    return x.movedim(-1, 1).contiguous() if first else x
 
 
 def layers_of(model: nn.Module) -> List[str]:

@@ -88,7 +88,7 @@ PACKAGES = dict(
 def bring(name: str) -> None:
     """Import a package with its models."""
     package = PACKAGES[name]
-    if importlib.util.find_spec('torchvision'):
+    if has_torchvision():
         bring_torchvision()
     for module, taken in package.absent.items():
         for path in (module.rpartition('.')[0], module):
@@ -96,6 +96,11 @@ def bring(name: str) -> None:
         setattr(sys.modules[module], taken, None)
     with _told(package.told):
         importlib.import_module(f'{name}.models')
+
+
+def has_torchvision() -> bool:
+    """Whether it is installed."""
+    return importlib.util.find_spec('torchvision') is not None
 
 
 def bring_torchvision() -> None:

@@ -11,6 +11,7 @@ that come out differently are run once more by themselves, since some do so
 by chance. Exit 1 if a difference stays.
 """
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -20,8 +21,17 @@ from pathlib import Path
 from typing import Dict, List, Sequence
 from xml.etree import ElementTree
 
+from packages import bring_torchvision, has_torchvision
+
 # `-p NAME` imports a module before anything else.
 WAYS = dict(without=(), **{'with': ('-p', 'mmpartinit')})
+HERE = Path(__file__).parent
+
+
+def pytest_configure() -> None:
+    """Of this file as a plugin: torchvision as the other programs have it."""
+    if has_torchvision():
+        bring_torchvision()
 
 
 def source(name: str, folder: str) -> Path:
@@ -44,12 +54,15 @@ def outcomes(
     root: Path, tests: Sequence[str], options: Sequence[str]
 ) -> Dict[str, str]:
     """What comes of each test, by its name."""
+    path = [str(HERE), *filter(None, [os.environ.get('PYTHONPATH')])]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / 'results.xml'
         done = subprocess.run(
             [sys.executable, '-m', 'pytest', '-q', *options, *tests]
-            + ['-p', 'no:cacheprovider', f'--junitxml={file}'],
+            + ['-p', 'no:cacheprovider', '-p', 'peers', f'--junitxml={file}']
+            + ['--continue-on-collection-errors'],
             cwd=root,
+            env={**os.environ, 'PYTHONPATH': os.pathsep.join(path)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -68,6 +81,8 @@ def outcomes(
             ),
             'passed',
         )
+    if 'passed' not in found.values():
+        sys.exit(f'no test passed:\n{done.stdout[-3000:]}')
     return found
 
 
