@@ -68,6 +68,7 @@ def without_start(
         paths = {entry.path for entry in node.tensors()}
         if wrong.isdisjoint(paths) and _has_start(node, own, origins):
             started |= paths
+    started = tree.with_sharing(started)  # a module at two places
     return [name for name in names if name not in started]
 
 

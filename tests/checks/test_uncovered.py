@@ -105,6 +105,17 @@ def test_a_part_whose_code_says_how_it_starts_is_not_uncovered(make):
     assert uncovered(make, second=False) == []
 
 
+@pytest.mark.parametrize('make', STARTS.values(), ids=list(STARTS))
+def test_its_start_is_that_of_each_place_where_it_is(make):
+    """As the towers of RTMDet-Ins are, which are both of its branches."""
+
+    def twice():
+        part = make()
+        return nn.ModuleDict(dict(one=part, two=part))
+
+    assert uncovered(twice) == []
+
+
 class Affine(nn.Module):
     """One of the user's, under names of his own."""
 

@@ -29,7 +29,7 @@ from packages import PACKAGES, bring, choose, reason, root
 from trial import Result, try_config
 
 WORKERS = 2
-SECONDS = 150  # of processor time for a config
+SECONDS = 300  # of processor time for a config
 _MEMORY = 8 << 30  # bytes of addresses for a config
 _SAMPLE = 30
 
