@@ -1,12 +1,25 @@
 """Calls of a network's parts, marked in autograd's graph."""
 
 from contextlib import ExitStack, contextmanager
-from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Tuple
+from typing import (
+    Any,
+    Callable,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import torch.nn as nn
 from torch import Tensor
 
 from .graph import Op, operands
+
+# Of what a call gives, if it gives a tensor.
+Shape = Optional[Sequence[int]]
 
 
 class Mark(NamedTuple):

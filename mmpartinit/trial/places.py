@@ -1,13 +1,13 @@
 """Where new parts stand in a network, and what would be harmless there."""
 
 from dataclasses import dataclass, field
-from typing import List, Optional, Sequence, Set, Tuple, Type
+from typing import List, Mapping, Optional, Sequence, Set, Tuple, Type
 
 import torch.nn as nn
 
 from ..errors import some
 from ..model.tree import ModelTree, Node
-from .calls import Call, Mark
+from .calls import Call, Mark, Shape
 from .flow import Flow
 from .graph import (
     Graph,
@@ -69,6 +69,7 @@ class Finder:
             model.
         calls (Sequence[Call]): Calls of those that are modules.
         graph (Graph): What the run computed.
+        shapes (dict): By path, the first shape that each called module gave.
     """
 
     def __init__(
@@ -79,9 +80,10 @@ class Finder:
         gone: Set[str],
         calls: Sequence[Call],
         graph: Graph,
+        shapes: Mapping[str, Shape],
     ) -> None:
         self.nodes, self.kept, self.gone = nodes, kept, gone
-        self.graph = graph
+        self.graph, self.shapes = graph, shapes
         numbers = {id(node.value): i for i, node in enumerate(nodes)}
         self.calls: List[List[Call]] = [[] for _ in nodes]
         for call in calls:
@@ -126,7 +128,7 @@ class Finder:
     def _place(self, parts: List[int]) -> Place:
         place = Place([self.nodes[i] for i in parts])
         given = self.flow.given(parts)
-        place.wraps = wrapped(place.nodes[0], self.kept)
+        place.wraps = wrapped(place.nodes[0], self.kept, self.shapes)
         if place.wraps is not None:
             place.use, place.ends = LAYER, place.nodes
             self._look_inside(place, [(op, op) for op in given])
@@ -269,9 +271,11 @@ def _sources(taken: List[Mark]) -> Set[Op]:
     return found
 
 
-def wrapped(node: Node, kept: Set[str]) -> Optional[nn.Module]:
+def wrapped(
+    node: Node, kept: Set[str], shapes: Mapping[str, Shape]
+) -> Optional[nn.Module]:
     """The loaded layer that a part is, or that it holds alone, and to which
-    something new was added; None if it is another part.
+    something new was added; None if it is another part, or of another shape.
     """
     part, path = node.value, node.path
     if not isinstance(part, nn.Module) or type(part) in _LISTS:
@@ -282,8 +286,9 @@ def wrapped(node: Node, kept: Set[str]) -> Optional[nn.Module]:
     for name, child in part.named_children():
         start = f'{path}.{name}.'
         if f'{start}weight' in names:
+            is_like = shapes.get(start[:-1]) == shapes.get(path)
             is_all = all(name.startswith(start) for name in names)
-            return child if is_all else None
+            return child if is_like and is_all else None
     return None
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import told
 from ..model.tree import ModelTree, Node
-from .calls import marked, replaced
+from .calls import Shape, marked, replaced
 from .drift import allowed_behind
 from .graph import Graph
 from .network import Network, floating
@@ -83,6 +83,7 @@ class Trial:
     ) -> None:
         self.network, self.tree, self.kept = network, tree, kept
         self.gone = gone
+        # By path, what each module gives that a run calls: the first shape.
         self._called = self._which_are_called()
         self.places = self._find(nodes)
         self.only_eval = ''
@@ -165,18 +166,21 @@ class Trial:
         with marked(parts) as calls, torch.enable_grad():
             outputs = self.network.run(traced=True)
             graph = Graph(floating(outputs))
-        finder = Finder(self.tree, nodes, self.kept, self.gone, calls, graph)
+        finder = Finder(
+            self.tree, nodes, self.kept, self.gone, calls, graph, self._called
+        )
         return finder.places()
 
-    def _which_are_called(self) -> Set[str]:
-        """Paths of the modules that a run calls."""
-        called = {_NETWORK}
+    def _which_are_called(self) -> Dict[str, Shape]:
+        """Paths of the modules that a run calls, and what they give."""
+        called: Dict[str, Shape] = {_NETWORK: None}
         with ExitStack() as stack, torch.no_grad():
             for node in self.tree.nodes:
                 if isinstance(node.value, nn.Module):
 
-                    def note(*_: Any, path: str = node.path) -> None:
-                        called.add(path)
+                    def note(*args: Any, path: str = node.path) -> None:
+                        shapes = [t.shape for t in floating(args[-1])]
+                        called[path] = shapes[0] if shapes else None
 
                     hook = node.value.register_forward_hook(note)
                     stack.enter_context(hook)
@@ -195,7 +199,7 @@ class Trial:
         for node in nodes:
             if not isinstance(node.value, nn.Module):
                 owner = self.tree.index[node.path.rpartition('.')[0]]
-                if wrapped(owner, self.kept) is not None:
+                if wrapped(owner, self.kept, self._called) is not None:
                     node = owner
             found[node.path] = node
         return self.tree.outermost(list(found.values()))

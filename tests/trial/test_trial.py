@@ -258,6 +258,40 @@ def test_what_is_added_to_a_loaded_layer(kind):
     }
 
 
+class Offsets(nn.Module):
+    """As a deformable convolution: the layer in it gives offsets to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(CHANNELS, 2, 1)
+        self.up = nn.Parameter(torch.randn(CHANNELS, CHANNELS, 1, 1))
+
+    def forward(self, x):
+        return F.conv2d(x, self.up) + self.layer(x).sum(1, keepdim=True)
+
+
+class Projected(nn.Module):
+    """A new layer behind a loaded one of other channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.up = nn.Conv2d(8, 2, 1), nn.Conv2d(2, 8, 1)
+
+    def forward(self, x):
+        return self.up(self.layer(x))
+
+
+@pytest.mark.parametrize('kind', [Offsets, Projected])
+def test_a_part_that_gives_other_shapes_than_its_layer_adds_nothing(kind):
+    trial = trial_of(
+        lambda s, x, y: x + s.bn(s.part(y)),
+        lambda: dict(part=kind()),
+        ('up',),
+    )
+    assert [place.use for place in trial.places].count('layer') == 0
+    assert trial.modes == [False, True]
+
+
 class Fuse(nn.Module):
     def __init__(self):
         super().__init__()
