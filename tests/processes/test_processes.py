@@ -261,9 +261,8 @@ def test_an_error_on_one_rank_ends_the_job(name, tmp_path):
     done = launch(name, 2, tmp_path, plain=dict(modules=[FAILS], crash=True))
     assert done.returncode != 0
     text = 'FloatingPointError: no luck here'
-    assert f'RuleError: on rank 1: rule 0 (path {FAILS["path"]!r})' in (
-        done.stderr
-    )
+    where = f'on rank 1: rule 0 (path {FAILS["path"]!r})'
+    assert f'RuleError: [failed] {where}' in done.stderr
     assert text in done.stderr
     assert not list(tmp_path.rglob('init_report.json'))
     assert not list(tmp_path.rglob('rank*.pt'))
