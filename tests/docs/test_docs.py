@@ -36,6 +36,23 @@ def test_links_and_images_lead_somewhere(page):
             assert anchor in map(slug, there), link
 
 
+def test_figures_are_in_the_language_of_the_page():
+    figures = {
+        (language, folder, name)
+        for language, pages in PAGES.items()
+        for found in pages
+        for folder, name in re.findall(
+            r'(\w+/)?_static/([\w.]+)', found.text.replace('../', '')
+        )
+    }
+    assert len(figures) > 10
+    for language, folder, name in figures:
+        assert folder in ('', f'{language}/'), name
+    for name in {name for *_, name in figures}:
+        one, two = (ROOT / f'docs/{x}/_static/{name}' for x in PAGES)
+        assert one.read_bytes() != two.read_bytes(), name
+
+
 @pytest.mark.parametrize('language', list(PAGES))
 def test_the_index_names_every_page(language):
     index = page('index', language)
