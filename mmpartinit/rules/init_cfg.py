@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import signature
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
 
 import torch.nn as nn
 from mmengine.model import PretrainedInit, initialize
@@ -19,6 +19,8 @@ from torch import Tensor
 from ..errors import Collector, RuleError, nearest, short
 from ..initializers.adapted import AdaptedPretrained
 from ..initializers.traits import layer_names, reads, writes
+
+LayerKeys = Tuple[nn.Module, Tuple[str, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +82,7 @@ class InitItem:
 
     def layers_in(self, module: nn.Module) -> List[nn.Module]:
         """Sub-modules that it writes to."""
-        keys = self.writes
-        return [m for m in self._called(module) if has_values(m, keys)]
+        return [m for m in self._called(module) if has_values(m, self.writes)]
 
     def _called(self, module: nn.Module) -> List[nn.Module]:
         """Sub-modules that it is for, by the test that MMEngine makes."""
@@ -92,20 +93,25 @@ class InitItem:
 
     def __call__(self, module: nn.Module) -> None:
         """Write the values into a module, as ``initialize`` does."""
-        # As `initialize` treats an `override`, which is the only place where
-        # MMEngine's initializers do anything without a `layer`.
-        if self.writes:
+        with _tensors_only(self._called_with(module)):
+            if not (self.writes or self.whole):
+                initialize(module, self.cfg)
+                return
             initializer: Any = self.initializer
+            if not self.writes:
+                # Unlike MMEngine's, it may be another after it was called.
+                initializer = WEIGHT_INITIALIZERS.build(_copied(self.cfg))
+            # As `initialize` treats an `override`, which is the only place
+            # where MMEngine's initializers do anything without a `layer`.
             initializer.wholemodule = self.whole
-            with _tensors_only(self._called(module), self.writes):
-                initializer(module)
-        elif self.whole:
-            # Unlike MMEngine's, it may be another after it was called.
-            initializer = WEIGHT_INITIALIZERS.build(_copied(self.cfg))
-            initializer.wholemodule = True
             initializer(module)
-        else:
-            initialize(module, self.cfg)
+
+    def _called_with(self, module: nn.Module) -> Iterator[LayerKeys]:
+        """Layers that it is for, and attributes that it writes there."""
+        for name, step in self.steps():
+            part = getattr(module, name, None) if name else module
+            if step.writes and isinstance(part, nn.Module):
+                yield from ((m, step.writes) for m in step._called(part))
 
     def __str__(self) -> str:
         kind = self.cfg['type']
@@ -130,30 +136,27 @@ def has_values(module: nn.Module, keys: Tuple[str, ...]) -> bool:
 
 
 @contextmanager
-def _tensors_only(
-    modules: List[nn.Module], keys: Tuple[str, ...]
-) -> Iterator[None]:
+def _tensors_only(layers: Iterable[LayerKeys]) -> Iterator[None]:
     """Hide what is a number or a name (a hard sigmoid's ``bias``), or in no
     state dict (an attention's mask), from initializers, which write whatever
     is not None.
     """
-    hidden = [
-        (child.__dict__, key)
-        for child in modules
+    hidden = {
+        (layer, key): vars(layer).get(key, layer)
+        for layer, keys in layers
         for key in keys
-        if getattr(child, key, None) is not None
-        and not has_values(child, (key,))
-    ]
-    before = [own.get(key, own) for own, key in hidden]
-    for own, key in hidden:
-        own[key] = None
+        if getattr(layer, key, None) is not None
+        and not has_values(layer, (key,))
+    }
+    for layer, key in hidden:
+        vars(layer)[key] = None
     try:
         yield
     finally:
-        for (own, key), value in zip(hidden, before):
-            own[key] = value
-            if value is own:  # an attribute of the class
-                del own[key]
+        for (layer, key), value in hidden.items():
+            vars(layer)[key] = value
+            if value is layer:  # an attribute of the class, or a buffer
+                del vars(layer)[key]
 
 
 def parse_init_cfg(init_cfg: Any) -> Tuple[InitItem, ...]:

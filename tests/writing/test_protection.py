@@ -407,6 +407,9 @@ def test_what_shares_memory_without_being_a_parameter_shares_its_fate(
     assert [t.data_ptr() for t in (model[0].weight, row)] == places
 
 
+MASK = dict(type='Constant', val=7.0, bias=5.0)
+
+
 @pytest.mark.parametrize('has_more', [False, True])
 def test_a_buffer_that_is_in_no_state_dict_is_not_written(has_more):
     """GPT-2's attention calls its mask ``bias``; it may be a view as well."""
@@ -416,7 +419,7 @@ def test_a_buffer_that_is_in_no_state_dict_is_not_written(has_more):
     if has_more:
         model[1].weight = nn.Parameter(torch.ones(2))
     before = snapshot(model)
-    rule = dict(path='1', init_cfg=dict(type='Constant', val=7.0, bias=5.0))
+    rule = dict(path='1', init_cfg=MASK)
     loaded = {'0.weight', '0.bias'}
     if has_more:
         init_modules(model, [rule], loaded=loaded)
@@ -426,6 +429,21 @@ def test_a_buffer_that_is_in_no_state_dict_is_not_written(has_more):
             init_modules(model, [rule], loaded=loaded)
     assert same(model[0].weight, before['0.weight'])
     assert model[1].bias.data_ptr() == model[0].weight.data_ptr()
+
+
+@pytest.mark.parametrize('more', [{}, dict(layer='Sequential')])
+def test_nor_is_it_through_an_override(more):
+    """Nor is a number that an activation calls ``bias``."""
+    model = nn.Sequential(nn.Sequential(nn.Sequential(nn.Module(), nn.Tanh())))
+    part = model[0][0]
+    part[0].weight = nn.Parameter(torch.ones(2))
+    part[0].register_buffer('bias', torch.ones(2), persistent=False)
+    part[1].bias = 3.0
+    cfg = dict(type='Constant', val=1, override=dict(MASK, name='0'), **more)
+    init_modules(model, [dict(path='0', init_cfg=cfg)])
+    assert part[0].weight.eq(7).all()
+    assert part[0].bias.eq(1).all()
+    assert part[1].bias == 3.0
 
 
 def test_a_write_to_memory_that_is_not_seen_at_the_match_is_an_error():
