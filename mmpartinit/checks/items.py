@@ -8,7 +8,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from ..errors import Collector, nearest, some
-from ..initializers.traits import checkpoint_of, layer_names, obstacle_of
+from ..initializers.traits import layer_names, obstacle_of
 from ..rules.init_cfg import InitItem, as_tuple, has_values
 from ..rules.matching import BareParameter
 
@@ -45,9 +45,9 @@ class ItemCheck:
         self._check_obstacles(wrong)
         self._check_override(wrong)
         # Not when the rule is parsed: a run that only tests needs no file.
-        file = checkpoint_of(self.item.initializer) if files else ''
-        if file and '://' not in file and not osp.isfile(osp.expanduser(file)):
-            wrong.add('no-file', f'there is no checkpoint file {file!r}')
+        for file in self.item.files if files else ():
+            if '://' not in file and not osp.isfile(osp.expanduser(file)):
+                wrong.add('no-file', f'there is no checkpoint file {file!r}')
         wrong.check()
 
     def reaches_nothing(self) -> str:

@@ -17,7 +17,7 @@ from mmengine.model import BaseInit, ConstantInit
 from torch import Tensor
 
 from ..errors import Finding
-from ..initializers.traits import checkpoint_of, layer_names
+from ..initializers.traits import layer_names
 from ..model.tree import ModelTree
 from ..model.values import is_readable
 from ..processes.units import original
@@ -179,6 +179,4 @@ def is_filled(layer: nn.Module, weight: Tensor) -> bool:
 
 def _is_copy(item: Optional[InitItem]) -> bool:
     """Whether values are another tensor's or a file's, and so on purpose."""
-    return item is None or any(
-        checkpoint_of(step.initializer) for _, step in item.steps()
-    )
+    return item is None or bool(item.files)

@@ -58,7 +58,11 @@ def _files_of_rules(log: WriteLog) -> Dict[Tuple[int, str], str]:
     """The files that rules took values from, by the rule and what it wrote."""
     files: Dict[Tuple[int, str], str] = {}
     for match, wrote in zip(log.matches, log.wrote):
-        loads = [checkpoint_of(i.initializer) for i in match.rule.init_cfg]
+        # Of an `override`, it is not known which part wrote what.
+        loads = [
+            '' if 'override' in item.cfg else checkpoint_of(item.initializer)
+            for item in match.rule.init_cfg
+        ]
         for file, names in zip(loads, wrote) if any(loads) else ():
             for name in log.tree.with_sharing(names):
                 files[match.rule.index, name] = file

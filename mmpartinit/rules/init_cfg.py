@@ -4,21 +4,19 @@ What it means is MMEngine's business: initializers are built from its
 ``WEIGHT_INITIALIZERS``, and ``override`` is left to its ``initialize``.
 """
 
-import copy
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from inspect import signature
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
 
 import torch.nn as nn
-from mmengine.model import PretrainedInit, initialize
+from mmengine.model import initialize
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor
 
-from ..errors import Collector, RuleError, nearest, short
-from ..initializers.adapted import AdaptedPretrained
-from ..initializers.traits import layer_names, reads, writes
+from ..errors import Collector, RuleError, short
+from ..initializers.traits import checkpoint_of, layer_names, reads, writes
+from .building import build, copied, wrong
 
 LayerKeys = Tuple[nn.Module, Tuple[str, ...]]
 
@@ -76,9 +74,16 @@ class InitItem:
             # It means the whole of its part, whatever `layer` says.
             own = {k: v for k, v in own.items() if k != 'layer'}
             steps.append(
-                (override['name'], InitItem(self.name, own, _build(own)))
+                (override['name'], InitItem(self.name, own, build(own)))
             )
         return steps
+
+    @cached_property
+    def files(self) -> List[str]:
+        """Files and URLs that it loads."""
+        steps = [self, *(step for _, step in self.steps())]
+        files = [checkpoint_of(step.initializer) for step in steps]
+        return list(dict.fromkeys(filter(None, files)))
 
     def layers_in(self, module: nn.Module) -> List[nn.Module]:
         """Sub-modules that it writes to."""
@@ -100,7 +105,7 @@ class InitItem:
             initializer: Any = self.initializer
             if not self.writes:
                 # Unlike MMEngine's, it may be another after it was called.
-                initializer = WEIGHT_INITIALIZERS.build(_copied(self.cfg))
+                initializer = WEIGHT_INITIALIZERS.build(copied(self.cfg))
             # As `initialize` treats an `override`, which is the only place
             # where MMEngine's initializers do anything without a `layer`.
             initializer.wholemodule = self.whole
@@ -167,11 +172,11 @@ def parse_init_cfg(init_cfg: Any) -> Tuple[InitItem, ...]:
     """
     cfgs = as_tuple(init_cfg)
     if not cfgs or not all(isinstance(cfg, dict) for cfg in cfgs):
-        raise _wrong(
+        raise wrong(
             '`init_cfg` must be a dict or a list of dicts, as in MMEngine, '
             f'not {short(init_cfg)}'
         )
-    wrong = Collector()
+    problems = Collector()
     items = []
     for position, cfg in enumerate(cfgs):
         name = f'init_cfg[{position}]' if len(cfgs) > 1 else 'init_cfg'
@@ -181,34 +186,30 @@ def parse_init_cfg(init_cfg: Any) -> Tuple[InitItem, ...]:
         overrides = as_tuple(cfg.get('override') or ())
         if not overrides:
             cfg.pop('override', None)
-        with wrong.gather(where=name):
+        with problems.gather(where=name):
             if cfg.get('layer', 'all') == []:
-                raise _wrong('`layer` is empty, so nothing is meant')
+                raise wrong('`layer` is empty, so nothing is meant')
             layers = as_tuple(cfg.get('layer') or ())
             if not all(isinstance(layer, str) for layer in layers):
-                raise _wrong(
+                raise wrong(
                     '`layer` must name classes, as a str or a list of str, '
                     f'not {short(cfg["layer"])}'
                 )
         arguments = {k: v for k, v in cfg.items() if k != 'override'}
-        with wrong.gather(where=name):
-            items.append(InitItem(name, cfg, _build(arguments)))
+        with problems.gather(where=name):
+            items.append(InitItem(name, cfg, build(arguments)))
         for override in overrides:
-            with wrong.gather(where=name):
+            with problems.gather(where=name):
                 _check_override(override)
-    wrong.check()
+    problems.check()
     return tuple(items)
-
-
-def _wrong(message: str) -> RuleError:
-    return RuleError.of('init-cfg', message)
 
 
 def _check_override(override: Any) -> None:
     if not isinstance(override, dict) or not isinstance(
         override.get('name'), str
     ):
-        raise _wrong(
+        raise wrong(
             'each `override` is a dict with the `name` of an attribute, not '
             f'{short(override)}'
         )
@@ -216,85 +217,11 @@ def _check_override(override: Any) -> None:
     name = arguments.pop('name')
     try:
         if arguments:  # else it takes the arguments of the whole init_cfg
-            _build(arguments)
+            build(arguments)
     except RuleError as error:
         raise error.about(where=f'override {name!r}') from error
-
-
-def _build(cfg: Dict[str, Any]) -> Any:
-    """Build an initializer, to know now that it can be built."""
-    kind = cfg.get('type')
-    if not isinstance(kind, str) and not callable(kind):
-        raise _wrong(
-            '`type` must name an initializer or be its class, not '
-            f'{short(kind)}'
-        )
-    if 'checkpoint' in cfg and not isinstance(cfg['checkpoint'], str):
-        raise _wrong(
-            '`checkpoint` must be the name of a file or a URL, not '
-            f'{short(cfg["checkpoint"])}'
-        )
-    try:
-        return WEIGHT_INITIALIZERS.build(_copied(cfg))
-    except (TypeError, ValueError, KeyError, AssertionError) as error:
-        text = str(error.args[0]) if error.args else repr(error)
-        # As `build` looks it up: in the registry of the default scope first.
-        scope = cfg.get('_scope_')
-        with WEIGHT_INITIALIZERS.switch_scope_and_registry(scope) as registry:
-            found = registry.get(kind) if isinstance(kind, str) else kind
-        if found is None:
-            text = (
-                f'no initializer is registered as {kind!r}'
-                f'{nearest(kind, _registered_names())}; an initializer of '
-                'your own is registered when its module is in `custom_imports`'
-            )
-        elif isinstance(error, TypeError):
-            text = _strange_keys(found, cfg) or text
-        raise _wrong(' '.join(text.split())) from error
-
-
-def _strange_keys(kind: Any, cfg: Dict[str, Any]) -> str:
-    """Which arguments of an initializer there are not, and what there is."""
-    makers = [
-        vars(base).get('__init__') for base in getattr(kind, '__mro__', ())
-    ]
-    known = [k for maker in filter(None, makers) for k in _parameters(maker)]
-    known = [k for k in dict.fromkeys(known) if k not in _NO_KEYS]
-    strange = [key for key in cfg if key not in (*known, 'type', '_scope_')]
-    if not strange or not known:
-        return ''
-    named = ', '.join(repr(key) + nearest(key, known) for key in strange)
-    adapted = _parameters(AdaptedPretrained.__init__)
-    if kind is PretrainedInit and set(strange) <= set(adapted):
-        known[-1] += f'; AdaptedPretrained takes {", ".join(strange)} as well'
-    start = f'{short(cfg["type"])} takes no {named}'
-    return f'{start}; it takes {", ".join(known)}'
-
-
-def _parameters(maker: Any) -> List[str]:
-    try:
-        return [*signature(maker).parameters]
-    except (TypeError, ValueError):
-        return []  # one of C's
-
-
-# Of functions: no arguments that a config can name.
-_NO_KEYS = ('self', 'args', 'kwargs', 'kwds')
-
-
-def _registered_names() -> List[str]:
-    registries = [WEIGHT_INITIALIZERS, *WEIGHT_INITIALIZERS.children.values()]
-    return [name for registry in registries for name in registry.module_dict]
 
 
 def as_tuple(value: Any) -> Tuple[Any, ...]:
     """The entries of a list, or of what may be written without one."""
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
-
-
-def _copied(cfg: Dict[str, Any]) -> Dict[str, Any]:
-    """A copy whose dicts and lists an initializer may take apart."""
-    return {
-        key: copy.deepcopy(value) if isinstance(value, (dict, list)) else value
-        for key, value in cfg.items()
-    }

@@ -10,6 +10,7 @@ from toy import Adapter, ToyModel, pretrained, same, snapshot
 from mmpartinit import RuleError, init_modules, module_seed, plan_init
 
 SE = 'backbone.layer1.0.se'
+ZERO = dict(type='Constant', val=0)
 EIGHT = [
     dict(type='Constant', val=0.3, bias=0.1),
     dict(type='Xavier', gain=2, distribution='uniform'),
@@ -274,6 +275,7 @@ def test_pretrained_takes_a_home_directory(tmp_path, monkeypatch):
     [
         (dict(type='Pretrained', checkpoint=None), 'a file or a URL, not Non'),
         (dict(type='AdaptedPretrained', checkpoint=5), 'file or a URL, not 5'),
+        (dict(type='Pretrained', checkpoint=''), "a file or a URL, not ''"),
         (dict(type='Constant', val=0, override=dict(name=3)), 'the `name` of'),
         (dict(type='Constant', val=0, layer=['Linear', 3]), 'name classes'),
     ],
@@ -281,3 +283,68 @@ def test_pretrained_takes_a_home_directory(tmp_path, monkeypatch):
 def test_values_of_another_type_are_errors_of_their_rule(cfg, words):
     with pytest.raises(RuleError, match=f"rule 0 .path 'head'.*{words}"):
         plan_init(ToyModel(), [dict(path='head', init_cfg=cfg)])
+
+
+class Refuses:
+    """An initializer of the user's that cannot be built."""
+
+    def __init__(self, error):
+        raise error
+
+
+class OddError(Exception):
+    def __init__(self, first, second):
+        super().__init__(first, second)
+
+
+@pytest.mark.parametrize(
+    'cfg, words',
+    [
+        (dict(type='Normal', bias_prob=0.0), 'ZeroDivisionError: .*float'),
+        (dict(type=Refuses, error=RuntimeError('no')), 'RuntimeError: .*no'),
+        (dict(type=Refuses, error=KeyError('no')), 'KeyError: .*no'),
+        # MMEngine 0.8 makes another of it, with one argument.
+        (dict(type=Refuses, error=OddError(1, 2)), "OddError: |'second'"),
+        (
+            dict(type='Apply', fn='raises_at_import.fill'),
+            'OSError: .*at import',
+        ),
+        (dict(type=dict), 'dict gives {}, which cannot be called'),
+    ],
+)
+def test_what_an_initializer_raises_is_an_error_of_its_rule(
+    cfg, words, tmp_path, monkeypatch
+):
+    (tmp_path / 'raises_at_import.py').write_text("raise OSError('at import')")
+    monkeypatch.syspath_prepend(tmp_path)
+    where = r"\[init-cfg\] rule 0 \(path 'head'\)"
+    for init_cfg in (cfg, [cfg], dict(ZERO, override=dict(cfg, name='a'))):
+        with pytest.raises(RuleError, match=f'{where}.*{words}'):
+            plan_init(ToyModel(), [dict(path='head', init_cfg=init_cfg)])
+
+
+def test_files_of_an_override(tmp_path):
+    """A plan asks for them, and no file is said of what others wrote."""
+    state = pretrained(tmp_path / 'weights.pth')
+    loads = dict(type='Pretrained', prefix='head', name='head')
+    cfg = dict(ZERO, override=dict(loads, checkpoint='nowhere.pth'))
+    with pytest.raises(RuleError, match="no checkpoint file 'nowhere.pth'"):
+        plan_init(Outer(), [dict(path='net', init_cfg=cfg)])
+    cfg['override']['checkpoint'] = str(tmp_path / 'weights.pth')
+    model = Outer()
+    init_modules(model, [dict(path='net', init_cfg=cfg)])
+    assert same(model.net.head.weight, state['head.weight'])
+    whole = dict(
+        type='Pretrained',
+        checkpoint=str(tmp_path / 'weights.pth'),
+        override=dict(ZERO, name='head'),
+    )
+    report = init_modules(model, [dict(path='net', init_cfg=whole)])
+    assert model.net.head.weight.eq(0).all()
+    assert {record.file for record in report.tensors} == {None}
+
+
+class Outer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = ToyModel()
