@@ -1,6 +1,7 @@
 """Made-up inputs for a model: what its layers and its config say of them."""
 
 import importlib
+from math import prod
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -18,6 +19,7 @@ _SIDES = (128, 256)
 _FRAMES = (8,)
 _LENGTH = 16  # of a sequence
 _MOST_SIZES = 3  # of those that a config names
+_MOST_ELEMENTS = 1 << 25  # of an input: more is no quick trial
 _STRIDE = 32  # data preprocessors fill images up to its multiples
 _SIZE_KEYS = ('img_size', 'image_size', 'input_size', 'crop_size', 'scale')
 # The data samples of libraries, by the package that a model's class is from.
@@ -57,7 +59,7 @@ def _image_shapes(conv: Any, size: Tuple[int, int]) -> List[Shape]:
     if dims > 1:  # a recognizer of videos takes several frames, or clips
         several = (1,) if frames else _FRAMES
         shapes.append((_BATCH, *several, channels, *frames, *size))
-    return shapes
+    return [shape for shape in shapes if prod(shape) <= _MOST_ELEMENTS]
 
 
 def make_input(model: nn.Module, shape: Shape, seed: int) -> Tensor:

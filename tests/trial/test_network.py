@@ -42,6 +42,27 @@ class Fixed(nn.Sequential):
         )
 
 
+class Refuses(nn.Conv2d):
+    """Takes no input, and knows which it was asked to take."""
+
+    def __init__(self):
+        super().__init__(3, 2, 3)
+        self.asked = []
+
+    def forward(self, x):
+        self.asked.append(tuple(x.shape))
+        raise ValueError('no')
+
+
+def test_large_images_are_tried_and_no_large_videos():
+    model = Refuses()
+    cfg = dict(train_pipeline=[dict(type='Resize', scale=(2560, 640))])
+    with pytest.raises(NotRun, match='ValueError: no'):
+        Network(model, Config(cfg))
+    assert model.asked[-1] == (2, 3, 640, 2560)
+    assert (2, 8, 3, 256, 256) in model.asked
+
+
 @pytest.mark.parametrize(
     'model, cfg, way, shape',
     [
