@@ -41,9 +41,7 @@ def parse_pattern(pattern: str) -> List[Tuple[str, ...]]:
         )
     alternatives: List[Tuple[str, ...]] = []
     for place, character in enumerate(pattern):
-        # Of full-width letters and the like, Python's names have none.
-        plain = unicodedata.normalize('NFKC', character)
-        if character.isspace() or plain.isascii() > character.isascii():
+        if is_strange(character):
             raise _wrong(f'in {pattern!r}, {what_is_strange(pattern, place)}')
     for plain in _expand_braces(pattern):
         if len(alternatives) == _MOST_PATHS:
@@ -56,6 +54,14 @@ def parse_pattern(pattern: str) -> List[Tuple[str, ...]]:
             _check_segment(segment, plain)
         alternatives.append(segments)
     return alternatives
+
+
+def is_strange(character: str) -> bool:
+    """Whether a character belongs in no path: spaces, and what Python's names
+    have in another form (full-width letters).
+    """
+    plain = unicodedata.normalize('NFKC', character)
+    return character.isspace() or plain.isascii() > character.isascii()
 
 
 def wildcards(segments: Sequence[str]) -> List[str]:

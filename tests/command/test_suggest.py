@@ -26,15 +26,13 @@ from toy import (
 
 from mmpartinit import init_modules, plan_init
 from mmpartinit.command import trying
-from mmpartinit.command.generalize import patterns_for, skeleton
+from mmpartinit.command.generalize import skeleton
 from mmpartinit.command.look import Look, look, read_config
 from mmpartinit.command.paste import as_code, suggest
 from mmpartinit.command.trying import Values
 from mmpartinit.model.origins import Origins
 from mmpartinit.model.second import Source
-from mmpartinit.model.tree import ModelTree
 from mmpartinit.model.whole import WholeModel
-from mmpartinit.rules.selection import Selector
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 ADAPTERS = [
@@ -345,43 +343,6 @@ def test_detectors(name, checkpoint, paths, tmp_path):
         return
     assert [rule['path'] for rule in suggested(text)] == paths
     assert not findings(replanned(config, text))
-
-
-def tree_of(*paths):
-    model = nn.Module()
-    for path in paths:
-        module = model
-        for segment in path.split('.'):
-            if segment not in module._modules:
-                module.add_module(segment, nn.Module())
-            module = module._modules[segment]
-        module.weight = nn.Parameter(torch.ones(1))
-    return ModelTree(model)
-
-
-@pytest.mark.parametrize(
-    'new, others, patterns',
-    [
-        (['a.se'], ['b.se'], ['a.se']),
-        (['s.0.se', 's.1.se'], ['s.2.x'], ['s.*.se']),
-        (['l1.se', 'l2.se'], ['l3.x'], ['l{1,2}.se']),
-        (['l1.se', 'l2.se'], [], ['l*.se']),
-        (['l1.se', 'l2.se'], ['l3.se'], ['l{1,2}.se']),
-        (['s.0.se', 's.1.se'], ['s.2.se'], ['s.{0,1}.se']),
-        ([f's.{i}.se' for i in range(6)], ['s.6.se'], ['s.[0-5].se']),
-        (['s.9.se', 's.10.se'], ['s.1.se'], ['s.{9,10}.se']),
-        (
-            ['l1.0.se', 'l2.1.se'],
-            ['l1.1.se', 'l2.0.se'],
-            ['l1.0.se', 'l2.1.se'],
-        ),
-        (['a.x[1]'], ['a.y[1]'], ['a.x?1?']),
-    ],
-)
-def test_patterns_match_these_and_nothing_else(new, others, patterns):
-    tree = tree_of(*new, *others)
-    nodes = [tree.index[path] for path in new]
-    assert patterns_for(Selector(tree), nodes) == patterns
 
 
 def test_code_is_what_it_was_written_from():
