@@ -1,14 +1,24 @@
 """Rules for new parts, by what their owners say and by their layers."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 import torch.nn as nn
 
 from ..initializers.layers import has_init_weights
 from ..model.tree import ModelTree, Node
 from ..rules.selection import Selector
-from .families import title
+from .families import Groups, title
 from .generalize import patterns_for
 from .starts import (
     InitCfg,
@@ -127,6 +137,27 @@ class RuleMaker:
         for said, start, members in groups.values():
             yield Suggestion(said, self.patterns(members), [start])
 
+    def as_rules(
+        self, starts: Dict[str, InitCfg], groups: Groups
+    ) -> List[Suggestion]:
+        """A start of one place as rules for all that are alike; none where it
+        is about what no rule is asked for.
+        """
+        found: Dict[str, Suggestion] = {}
+        for path, start in starts.items():
+            there = [
+                (group, path[len(node.path) + 1 :])
+                for group in groups
+                for node in group
+                if f'{path}.'.startswith(f'{node.path}.')
+            ]
+            if not there:
+                return []
+            group, name = there[0]
+            rule = found.setdefault(repr(start), Suggestion([], [], [start]))
+            rule.path += self.patterns(self.below(group, name))
+        return list(found.values())
+
     def _starts_itself(self, nodes: List[Node], path: List[str]) -> bool:
         if not all(has_init_weights(node.value) for node in nodes):
             return False
@@ -197,6 +228,29 @@ class RuleMaker:
         owners = [self.tree.first(self.tree.index[path]) for path in paths]
         unique = {owner.number: owner for owner in owners}
         return [unique[number] for number in sorted(unique)]
+
+
+def with_effect(
+    rules: Sequence[Suggestion], wrote: Sequence[Set[str]], groups: Groups
+) -> List[Suggestion]:
+    """Rules without those whose tensors later ones write, all of them; what
+    these called the part stands in front of the next.
+
+    Args:
+        rules (Sequence[Suggestion]): The rules, in order.
+        wrote (Sequence[set[str]]): Names of what each of them writes.
+        groups (list[list[Node]]): The parts that they are for.
+    """
+    titles, carried = [title(nodes) for nodes in groups], []
+    found: List[Suggestion] = []
+    for number, (rule, names) in enumerate(zip(rules, wrote)):
+        if names and names <= set().union(*wrote[number + 1 :]):
+            carried += [text for text in rule.comment if text in titles]
+        else:
+            rule.comment[:0] = [t for t in carried if t not in rule.comment]
+            carried = []
+            found.append(rule)
+    return found
 
 
 def _is_single(value: Any) -> bool:

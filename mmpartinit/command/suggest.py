@@ -13,10 +13,10 @@ from ..plan import InitPlan, make_plan
 from ..rules.rule import Rule, read_rules
 from ..trial.places import Place
 from ..trial.trial import Outcome
-from .candidates import Candidate, advised, candidates, why_none
+from .candidates import advised, candidates, why_none
 from .families import Groups, families, title
 from .generalize import skeleton
-from .layered import RuleMaker, Suggestion
+from .layered import RuleMaker, Suggestion, with_effect
 from .look import Look, LookError
 from .planning import config_rules
 from .trying import Values, percent, try_out, what_came
@@ -115,54 +115,51 @@ class Suggester:
                 continue
             text = f'changes later parts by {percent(outcome.drift)}.'
             comment[-1] = f'Kept as its own code starts it, which {text}'
-            base = self._base(family)
-            more, _ = self._best(base, family, places, outcome)
-            if more:
-                more[0].comment.insert(0, f'Its own start {text}')
-                found[-1:] = [*base, *more]
+            rules, _ = self._best(family, places, outcome)
+            if rules:
+                rules[0].comment.insert(1, f'Its own start {text}')
+                found[-1:] = rules
         return found
 
     def _base(self, groups: Groups) -> List[Suggestion]:
         """Rules that suit the layers of some parts."""
         base = [rule for g in groups for rule in self.maker.rules_for(g)]
-        return [*base, *self._as_built(base, groups)]
+        return self._as_built(base, groups) if self.own else base
 
     def _for_family(self, groups: Groups) -> List[Suggestion]:
         """Rules for parts that stand together: the first start that is
         neutral, or none, and why.
         """
-        base, places = self._base(groups), self._judged(groups)
+        places = self._judged(groups)
         if not places:
-            return self._untried(base, groups)
+            return self._untried(groups)
         self.values.restore()
         own = self.tried.outcome(places)
         if own.is_neutral:
-            return self._neutral(base, groups, places, own)
-        more, best = self._best(base, groups, places, own)
-        if more:
-            return [*base, *more]
+            return self._neutral(groups, places, own)
+        rules, best = self._best(groups, places, own)
+        if rules:
+            return rules
         text = why_none(places[0], self.tree, best)
         return [self._left_alone(groups, text)]
 
     def _best(
-        self,
-        base: List[Suggestion],
-        groups: Groups,
-        places: List[Place],
-        best: Outcome,
+        self, groups: Groups, places: List[Place], best: Outcome
     ) -> Tuple[List[Suggestion], Outcome]:
         """The first neutral start, as rules beside what suits the layers; or
         none, and what came of the best, that which it was built with included.
         """
+        base = self._base(groups)
         for candidate in candidates(places[0], self.tree):
-            more = self._as_rules(candidate, groups)
-            rules = [rule.rule for rule in [*base, *more]]
-            if not more or self.values.write(rules) is None:
+            more = self.maker.as_rules(candidate.starts, groups)
+            rules = [*base, *more]
+            if not more or self.values.write([r.rule for r in rules]) is None:
                 continue
+            wrote = self.values.wrote
             outcome = self.tried.outcome(places)
             if outcome.is_neutral:
                 more[0].comment += [candidate.title, what_came(outcome)]
-                return more, outcome
+                return with_effect(rules, wrote, groups), outcome
             best = min(best, outcome, key=lambda found: found.drift)
         return [], best
 
@@ -173,15 +170,12 @@ class Suggester:
         return places if all(place.use for place in places) else []
 
     def _neutral(
-        self,
-        base: List[Suggestion],
-        groups: Groups,
-        places: List[Place],
-        own: Outcome,
+        self, groups: Groups, places: List[Place], own: Outcome
     ) -> List[Suggestion]:
         """Rules for parts that are neutral as they were built: what suits
         their layers, where that is as good, or none.
         """
+        base = self._base(groups)
         if self.values.write([rule.rule for rule in base]) is not None:
             written = self.tried.outcome(places)
             if written.is_neutral:
@@ -198,11 +192,11 @@ class Suggester:
     def _as_built(
         self, rules: List[Suggestion], groups: Groups
     ) -> List[Suggestion]:
-        """Rules for constants that a block's own code chose, and that other
-        rules would replace.
+        """Rules, and such for constants that a block's own code chose, which
+        these would replace.
         """
-        if not self.own or self.values.write([r.rule for r in rules]) is None:
-            return []
+        if self.values.write([r.rule for r in rules]) is None:
+            return rules
         found: Dict[Any, List[Node]] = {}
         for group in groups:
             for node in group:
@@ -214,7 +208,7 @@ class Suggester:
                         found.setdefault(key, []).append(
                             self.tree.index[entry.path]
                         )
-        return [
+        more = [
             Suggestion(
                 ['As its own code starts it.'],
                 self.maker.patterns(nodes),
@@ -222,35 +216,15 @@ class Suggester:
             )
             for (_, _, value), nodes in found.items()
         ]
+        wrote = [{node.path for node in nodes} for nodes in found.values()]
+        wrote = [*self.values.wrote, *wrote]
+        return with_effect([*rules, *more], wrote, groups)
 
-    def _as_rules(
-        self, candidate: Candidate, groups: Groups
-    ) -> List[Suggestion]:
-        """A start of one place as rules for all that are alike; none where it
-        is about what no rule is asked for.
-        """
-        found: Dict[str, Suggestion] = {}
-        for path, start in candidate.starts.items():
-            there = [
-                (group, path[len(node.path) + 1 :])
-                for group in groups
-                for node in group
-                if f'{path}.'.startswith(f'{node.path}.')
-            ]
-            if not there:
-                return []
-            group, name = there[0]
-            rule = found.setdefault(repr(start), Suggestion([], [], [start]))
-            rule.path += self.maker.patterns(self.maker.below(group, name))
-        return list(found.values())
-
-    def _untried(
-        self, base: List[Suggestion], groups: Groups
-    ) -> List[Suggestion]:
+    def _untried(self, groups: Groups) -> List[Suggestion]:
         """Rules for parts of which it is not known what would be harmless, and
         what suits some of these.
         """
-        nodes = groups[-1]
+        base, nodes = self._base(groups), groups[-1]
         place = next(iter(self.tried.places(nodes)), None)
         if self.tried.trial is not None:
             why = place.why if place else 'it is not called'

@@ -32,10 +32,15 @@ class Values:
     Args:
         seen (Look): The model.
         kept (Collection[str]): Names of what is not new.
+
+    Attributes:
+        wrote (list[set[str]]): Names of what each rule wrote that was tried
+            last.
     """
 
     def __init__(self, seen: Look, kept: Collection[str]) -> None:
         self.seen, self.kept = seen, set(kept)
+        self.wrote: List[Set[str]] = []
         self._built = [
             (entry.value, entry.value.detach().clone())
             for entry in seen.whole.tree.entries
@@ -65,7 +70,7 @@ class Values:
         left = list(range(len(rules)))
         while left:
             try:
-                report = self._report([rules[number] for number in left])
+                self._report([rules[number] for number in left])
             except RuleError as error:
                 wrong = {found.rule for found in error.findings}
                 if None in wrong:  # it may be any of them
@@ -75,15 +80,17 @@ class Values:
                     break
                 left = [n for i, n in enumerate(left) if i not in wrong]
             else:
-                for number, record in zip(left, report.rules):
-                    written[number] = set(record.wrote)
+                for number, names in zip(left, self.wrote):
+                    written[number] = names
                 break
         self.restore()
         return written
 
     def _report(self, rules: Rules) -> InitReport:
         self.restore()
-        return init_modules(self.seen.model, rules, loaded=self.kept)
+        report = init_modules(self.seen.model, rules, loaded=self.kept)
+        self.wrote = [set(record.wrote) for record in report.rules]
+        return report
 
     def restore(self) -> None:
         """Have the model as it was built."""

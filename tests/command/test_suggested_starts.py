@@ -13,7 +13,7 @@ from benchmarks.blocks.measure import measure, reference
 from benchmarks.blocks.running import pretrained
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from suggestions import suggested, words
+from suggestions import findings, replanned, suggested, words
 
 from mmpartinit.command.look import look, read_config
 from mmpartinit.command.paste import suggest
@@ -44,7 +44,9 @@ def test_a_suggested_start_does_no_harm(name, network, tmp_path):
 
 
 def run_case(tmp_path, make):
-    """`suggest` for a network whose other parts are loaded."""
+    """`suggest` for a network whose other parts are loaded; each of its rules
+    has an effect.
+    """
     torch.manual_seed(0)
     MODELS.register_module('SuggestNet', force=True, module=make)
     state = make().state_dict()
@@ -55,8 +57,12 @@ def run_case(tmp_path, make):
             model=dict(type='SuggestNet'), load_from=str(tmp_path / 'old.pth')
         )
     )
-    cfg.dump(str(tmp_path / 'config.py'))
-    return suggest(look(read_config(str(tmp_path / 'config.py'))))
+    config = tmp_path / 'config.py'
+    cfg.dump(str(config))
+    text = suggest(look(read_config(str(config))))
+    wrong = findings(replanned(config, text))
+    assert all(finding.code == 'uncovered' for finding in wrong)
+    return text
 
 
 class Net(nn.Module):
@@ -99,6 +105,22 @@ def test_a_gate_without_a_bias_cannot_be_opened(tmp_path):
     assert suggested(text)[-1] == dict(
         path='new.fc', init_cfg=dict(type='Constant', val=0.0, bias=4.0)
     )
+
+
+def test_a_block_of_one_layer_has_one_rule(tmp_path):
+    text = run_case(tmp_path, lambda: Net(Added(nn.Conv2d(8, 8, 1))))
+    start = dict(type='Constant', val=0.0)
+    assert suggested(text) == [dict(path='new.inner', init_cfg=start)]
+    assert 'Added. Its last layer starts at 0.' in words(text)
+
+
+class Added(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return x + self.inner(x)
 
 
 class TwoGates(Gated):
