@@ -116,8 +116,12 @@ class Trial:
             try:
                 step()
             except Exception as error:
-                traceback.print_exc()
                 text = f'{type(error).__name__}: {error}'[:500]
+                if 'allocate memory' in text or isinstance(error, MemoryError):
+                    self.result.status = _NOT_RUN
+                    self.result.reason = 'takes more memory than it has'
+                    break
+                traceback.print_exc()
                 self.result.differences.append(f'{step.__name__}: {text}')
                 break
         if self.result.differences:
@@ -222,10 +226,12 @@ class Trial:
         with self.untouched('plan'):
             self.report = plan_config(seen)
         self.planned = _copied(seen.model)
-        errors = [
-            f.message for f in self.report.findings if f.level == 'error'
+        wrong = [
+            finding.message
+            for finding in self.report.findings
+            if finding.level == 'error' or finding.code == 'rewritten'
         ]
-        self.holds('errors of the plan', errors, [])
+        self.holds('wrong in the plan', wrong, [])
         self.wrote = {n for rule in self.report.rules for n in rule.wrote}
         self.result.wrote = len(self.wrote)
         self.holds('suggested and not written', asked - self.wrote, set())
