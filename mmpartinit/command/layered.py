@@ -234,23 +234,24 @@ def with_effect(
     rules: Sequence[Suggestion], wrote: Sequence[Set[str]], groups: Groups
 ) -> List[Suggestion]:
     """Rules without those whose tensors later ones write, all of them; what
-    these called the part stands in front of the next.
+    these called a part is said by the next.
 
     Args:
         rules (Sequence[Suggestion]): The rules, in order.
         wrote (Sequence[set[str]]): Names of what each of them writes.
         groups (list[list[Node]]): The parts that they are for.
     """
-    titles, carried = [title(nodes) for nodes in groups], []
-    found: List[Suggestion] = []
-    for number, (rule, names) in enumerate(zip(rules, wrote)):
-        if names and names <= set().union(*wrote[number + 1 :]):
-            carried += [text for text in rule.comment if text in titles]
-        else:
-            rule.comment[:0] = [t for t in carried if t not in rule.comment]
-            carried = []
-            found.append(rule)
-    return found
+    gone = [
+        bool(names) and names <= set().union(*wrote[number:])
+        for number, names in enumerate(wrote, start=1)
+    ]
+    left = [rule for rule, is_gone in zip(rules, gone) if not is_gone]
+    if len(left) < len(rules):
+        said = {text for rule in left for text in rule.comment}
+        titles = [title(nodes) for nodes in groups]
+        following = left[gone.index(True)]
+        following.comment[:0] = [text for text in titles if text not in said]
+    return left
 
 
 def _is_single(value: Any) -> bool:
