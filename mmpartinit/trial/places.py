@@ -118,12 +118,8 @@ class Finder:
             alone |= more
 
     def _keeps_shape(self, part: int) -> bool:
-        shapes = {
-            mark.shape
-            for call in self.calls[part]
-            for mark in [*call.ins, *call.outs]
-        }
-        return len(shapes) == 1
+        marks = [mark for c in self.calls[part] for mark in [*c.ins, *c.outs]]
+        return len({mark.shape for mark in marks}) == 1
 
     def _place(self, parts: List[int]) -> Place:
         place = Place([self.nodes[i] for i in parts])
@@ -282,7 +278,9 @@ def wrapped(
         return None
     names = {name for name in kept if name.startswith(f'{path}.')}
     if f'{path}.weight' in names:
-        return part if layer_class(part) is not None else None
+        more = dict(part.named_parameters()).keys() - {'weight', 'bias'}
+        is_more = any(f'{path}.{name}' not in kept for name in more)
+        return part if is_more and layer_class(part) is not None else None
     for name, child in part.named_children():
         start = f'{path}.{name}.'
         if f'{start}weight' in names:

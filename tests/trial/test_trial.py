@@ -135,7 +135,7 @@ def trial_of(use, make, new=('new',), gone=()):
     names = {
         entry.path
         for entry in tree.entries
-        if set(entry.path.split('.')) & set(new)
+        if any(f'.{name}.' in f'.{entry.path}.' for name in new)
     }
     nodes = outermost_new(tree, names)
     kept = {entry.path for entry in tree.entries} - names
@@ -287,6 +287,27 @@ def test_a_part_that_gives_other_shapes_than_its_layer_adds_nothing(kind):
         lambda s, x, y: x + s.bn(s.part(y)),
         lambda: dict(part=kind()),
         ('up',),
+    )
+    assert [place.use for place in trial.places].count('layer') == 0
+    assert trial.modes == [False, True]
+
+
+class Norm2d(nn.LayerNorm):
+    """As mmpretrain's and ConvNeXt's: says otherwise where channels are."""
+
+    def __init__(self):
+        super().__init__(CHANNELS)
+
+    def forward(self, x, data_format='channel_first'):
+        assert data_format == 'channel_first'
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def test_a_layer_with_a_new_bias_is_none_that_something_was_added_to():
+    trial = trial_of(
+        lambda s, x, y: x + s.norm(y, data_format='channel_first'),
+        lambda: dict(norm=Norm2d()),
+        ('norm.bias',),
     )
     assert [place.use for place in trial.places].count('layer') == 0
     assert trial.modes == [False, True]
