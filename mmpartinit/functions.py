@@ -15,7 +15,7 @@ from typing import (
 import torch.nn as nn
 from torch import Tensor
 
-from .errors import Collector, Finding
+from .errors import Collector, Finding, RuleError
 from .model.deciding import find_origins
 from .model.loading import Recorded, recorded
 from .model.origins import Origins
@@ -50,7 +50,7 @@ def plan_init(
 
     Raises:
         RuleError: With everything that is wrong with the rules, by themselves
-            or on this model.
+            or on this model; if ``build`` fails or tells nothing.
     """
     rules, said = parse_rules(modules), checked_loaded(loaded)
     whole = WholeModel(model)
@@ -90,8 +90,9 @@ def init_modules(
         InitReport: What was done, tensor by tensor.
 
     Raises:
-        RuleError: If the rules are wrong, by themselves or on this model;
-            before anything is written where it can be known before.
+        RuleError: If the rules are wrong, by themselves or on this model, or
+            ``build`` fails or tells nothing; before anything is written where
+            it can be known before.
 
     Examples:
         >>> model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
@@ -110,7 +111,15 @@ def init_modules(
 def _by_functions(whole: WholeModel, build: Optional[Build]) -> Origins:
     if build is None:
         return Origins()
-    return origins_of(whole, build, {}, Recorded())
+    origins = origins_of(whole, build, {}, Recorded())
+    if not origins.looked:
+        why = origins.known_by.partition(': ')[2]
+        raise RuleError.of(
+            'build',
+            f'`build` tells nothing: {why}; name in `loaded` what was loaded, '
+            'in place of it',
+        )
+    return origins
 
 
 def origins_of(

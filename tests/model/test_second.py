@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch.nn as nn
 from mmengine.logging import MessageHub
+from toy import same, snapshot
 
-from mmpartinit import init_modules, plan_init
+from mmpartinit import RuleError, init_modules, plan_init
 from mmpartinit.functions import origins_of
 from mmpartinit.model.values import drawn_elements
 from mmpartinit.model.whole import WholeModel
@@ -71,12 +72,32 @@ def test_a_second_build_that_fails_or_exits(error):
     )
 
 
-def test_a_build_that_gives_the_model_itself_tells_nothing():
-    model = nn.Sequential(nn.Linear(4, 4))
+def seeding():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 4))
+
+
+def no_memory():
+    raise MemoryError('none')
+
+
+@pytest.mark.parametrize(
+    'build, why',
+    [
+        (None, 'what is built again is the model itself'),
+        (no_memory, 'cannot be built again .MemoryError: none'),
+        (seeding, "the model's code seeds the random numbers itself"),
+    ],
+)
+def test_a_build_that_tells_nothing_is_an_error(build, why):
+    """Or rules would write over what it was to tell of."""
+    model = seeding()
+    before = snapshot(model)
     rules = [dict(path='0', init_cfg=CONSTANT)]
-    report = init_modules(model, rules, build=lambda: model)
-    assert report.origins()['rule'] == 2
-    assert 'the model itself' in report.known_by
+    for function in (plan_init, init_modules):
+        with pytest.raises(RuleError, match=rf'\[build\] .*{why}'):
+            function(model, rules, build=build or (lambda: model))
+    assert all(same(v, before[k]) for k, v in model.state_dict().items())
 
 
 def test_parts_given_as_objects_are_not_built_again():
