@@ -2,6 +2,7 @@
 
     make field                              # a sample of each package
     make field FIELD='--package mmseg --sample 5'
+    make field FIELD='--package mmpretrain --only convnext'  # of the sample
     make field FIELD='--package mmdet --all --paths --json mmdet.json'
 
 Each config is tried in a process of its own (`trial.py` says what has to
@@ -34,15 +35,18 @@ _MEMORY = 8 << 30  # bytes of addresses for a config
 _SAMPLE = 30
 
 
-def try_package(words: Tuple[str, Optional[int], int, bool]) -> List[Result]:
+def try_package(
+    words: Tuple[str, Optional[int], int, bool, str],
+) -> List[Result]:
     """Try configs of a package; prints each.
 
     Args:
         words (tuple): The package, how many configs of different models or
             None for all files, the seed that chooses them and draws what is
-            done to them, and whether to try rules on paths alone.
+            done to them, whether to try rules on paths alone, and a part of
+            the names of those to try.
     """
-    name, sample, seed, paths = words
+    name, sample, seed, paths, only = words
     _prepare(name)
     try:
         bring(name)
@@ -51,6 +55,7 @@ def try_package(words: Tuple[str, Optional[int], int, bool]) -> List[Result]:
         return [Result(name, '', reason=reason(error, name))]
     chosen = list(choose(name, sample, seed))
     new = [file for file, other in chosen if not other]
+    tried = [file for file in new if only in file]
     done: Dict[str, Result] = {}
     with tempfile.TemporaryDirectory() as folder:
 
@@ -64,14 +69,14 @@ def try_package(words: Tuple[str, Optional[int], int, bool]) -> List[Result]:
             )
             return try_config(Result(name, file), own, seed + number, paths)
 
-        for file, result, why in each_apart(attempt, new, WORKERS, SECONDS):
+        for file, result, why in each_apart(attempt, tried, WORKERS, SECONDS):
             done[file] = result or Result(name, file, reason=why)
             print(done[file], flush=True)
     for file, other in chosen:
-        if other:
+        if other in done:
             done[file] = replace(done[other], config=file, same_as=other)
             print(done[file], flush=True)
-    return [done[file] for file, _ in chosen]
+    return [done[file] for file, _ in chosen if file in done]
 
 
 def _prepare(name: str) -> None:
@@ -123,6 +128,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     add = parser.add_argument
     add('--package', choices=PACKAGES, nargs='+', default=list(PACKAGES))
     add('--sample', type=int, default=_SAMPLE, help='configs of each')
+    add('--only', default='', help='those of them with this in their names')
     add('--all', action='store_true', help='all configs')
     add('--paths', action='store_true', help='rules on paths alone, quickly')
     add('--seed', type=int, default=0)
@@ -131,7 +137,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     begun = time.perf_counter()
     sample = None if args.all else args.sample
     results: List[Result] = []
-    words = [(n, sample, args.seed, args.paths) for n in args.package]
+    given = sample, args.seed, args.paths, args.only
+    words = [(name, *given) for name in args.package]
     for (name, *_), some, why in each_apart(try_package, words):
         results += some or [Result(name, '', reason=why)]
     print(f'\n{table(results)}\n\n{time.perf_counter() - begun:.0f} s')
