@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import (
     Any,
     Dict,
-    Iterable,
     Iterator,
     List,
     Optional,
@@ -55,6 +54,20 @@ class Suggestion:
         """The rule as the hook takes it."""
         return dict(path=_single(self.path), init_cfg=_single(self.init_cfg))
 
+    def add_to(self, others: List['Suggestion']) -> None:
+        """Put it behind others, unless its rule is there: an owner's is for
+        several parts, and would write over what follows the first.
+        """
+        for other in others if self.path else ():
+            if other.rule == self.rule:
+                called = [
+                    t for t in self.comment[:1] if t not in other.comment
+                ]
+                other.comment[:0] = called
+                return
+        if self not in others:
+            others.append(self)
+
 
 class RuleMaker:
     """Makes rules for the new parts of a model.
@@ -68,11 +81,15 @@ class RuleMaker:
         self.tree, self.values = tree, values
         self.selector = Selector(tree)
         self._known: Dict[str, Set[str]] = {}
+        self._single: Set[str] = set()
 
-    def try_owners(self, groups: Iterable[List[Node]]) -> None:
-        """Find out together what is asked first about some parts: what their
-        own init_weights() writes, or that of what a layer is in.
+    def try_owners(self, groups: Sequence[List[Node]]) -> None:
+        """Find out together what is asked first about the parts that rules
+        are for: what their own init_weights() writes, or that of what a layer
+        is in, which is asked of single layers and may write to these alone.
         """
+        single = [nodes for nodes in groups if _is_single(nodes[0].value)]
+        self._single = set().union(*map(self._names, single))
         rules = {}
         for nodes in groups:
             path = self._asked_first(nodes)
@@ -183,7 +200,8 @@ class RuleMaker:
             if depth and has_own_code(owner):
                 owners = self._above(nodes, len(segments) - depth)
                 path_above = self.patterns(owners)
-                if self._names(nodes) & self._written(path_above, [_OWN]):
+                written = self._written(path_above, [_OWN])
+                if self._names(nodes) & written and written <= self._single:
                     said = (
                         f'As init_weights() of {above} has it; what was '
                         'loaded there stays as it is.'

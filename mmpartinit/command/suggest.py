@@ -65,9 +65,9 @@ class Suggester:
         Raises:
             LookError: If there are new parameters that no rule can cover.
         """
-        found = self._started_by_code()
         every = self._families(self.names)
-        self.maker.try_owners(group for groups in every for group in groups)
+        self.maker.try_owners([group for groups in every for group in groups])
+        found = self._started_by_code()
         bar = Console(stderr=True)
         for family in track(
             every,
@@ -77,8 +77,7 @@ class Suggester:
             disable=not bar.is_terminal,
         ):
             for suggestion in self._for_family(family):
-                if suggestion not in found:
-                    found.append(suggestion)
+                suggestion.add_to(found)
         self.values.restore()
         self._check(found)
         return found

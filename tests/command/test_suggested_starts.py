@@ -12,11 +12,13 @@ from benchmarks.blocks.criteria import problems
 from benchmarks.blocks.measure import measure, reference
 from benchmarks.blocks.running import pretrained
 from mmengine.config import Config
+from mmengine.model import BaseModel, BaseModule
 from mmengine.registry import MODELS
 from suggestions import findings, replanned, suggested, words
 
 from mmpartinit.command.look import look, read_config
 from mmpartinit.command.paste import suggest
+from mmpartinit.command.planning import plan_config
 
 # A gate, a branch that ends in a norm, and one that its own code starts.
 NAMES = [
@@ -121,6 +123,52 @@ class Added(nn.Module):
 
     def forward(self, x):
         return x + self.inner(x)
+
+
+class Owner(BaseModule):
+    """Starts all its convolutions in its own way, those of a block too."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.first, self.middle = nn.Conv2d(3, 8, 3), nn.Conv2d(6, 6, 1)
+        self.new_a, self.new_b = nn.Conv2d(8, 6, 1), nn.Conv2d(6, 8, 3)
+        self.new_block = block
+
+    def init_weights(self):
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.3)
+
+    def forward(self, x):
+        x = self.middle(self.new_a(self.first(x).relu()).relu()).relu()
+        return self.new_block(self.new_b(x))
+
+
+class OwnedNet(BaseModel):
+    def __init__(self, block):
+        super().__init__()
+        self.backbone, self.last = Owner(block), nn.Conv2d(8, 4, 1)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return self.last(self.backbone(inputs))
+
+
+def test_an_owner_starts_its_new_layers_once(tmp_path):
+    text = run_case(tmp_path, lambda: OwnedNet(nn.Identity()))
+    start = dict(type='InitWeights')
+    assert suggested(text)[0] == dict(path='backbone', init_cfg=start)
+    assert text.count('InitWeights') == 1
+    assert text.count('# Conv2d.') == 1
+
+
+def test_an_owner_that_would_start_a_block_too_is_not_asked(tmp_path):
+    """What follows from the block's own rules is what training starts with."""
+    text = run_case(tmp_path, lambda: OwnedNet(Added(nn.Conv2d(8, 8, 1))))
+    assert 'InitWeights' not in text
+    assert 'Its last layer starts at 0.' in words(text)
+    seen = look(read_config(str(tmp_path / 'pasted.py')))
+    plan_config(seen)
+    assert seen.model.backbone.new_block.inner.weight.eq(0).all()
 
 
 class TwoGates(Gated):
