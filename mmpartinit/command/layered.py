@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import (
     Any,
     Dict,
+    Iterable,
     Iterator,
     List,
     Optional,
@@ -119,6 +120,8 @@ class RuleMaker:
             if known is not None:
                 yield known
                 written = self._written(known.path, known.init_cfg)
+                for below in self._left(nodes, written):
+                    yield from self._bare(below, [title(below)])
                 nodes = [n for n in nodes if not self._names([n]) & written]
                 if not nodes:
                     return
@@ -136,6 +139,20 @@ class RuleMaker:
         for name in bare_parameters(value):
             below = self.below(nodes, name)
             yield from self._bare(below, [title(below)])
+
+    def _left(
+        self, nodes: List[Node], written: Set[str]
+    ) -> Iterable[List[Node]]:
+        """Parameters of layers that are written in part only."""
+        left: Dict[str, List[Node]] = {}
+        for node in nodes:
+            names = self._names([node])
+            for name in sorted(names - written) if names & written else ():
+                part = self.tree.index[name]
+                if isinstance(part.value, nn.Parameter):
+                    key = name[len(node.path) :]
+                    left.setdefault(key, []).append(part)
+        return left.values()
 
     def _bare(
         self, nodes: List[Node], comment: List[str]

@@ -128,8 +128,9 @@ class Added(nn.Module):
 class Owner(BaseModule):
     """Starts all its convolutions in its own way, those of a block too."""
 
-    def __init__(self, block):
+    def __init__(self, block, start=nn.init.normal_, key='weight'):
         super().__init__()
+        self.start, self.key = start, key
         self.first, self.middle = nn.Conv2d(3, 8, 3), nn.Conv2d(6, 6, 1)
         self.new_a, self.new_b = nn.Conv2d(8, 6, 1), nn.Conv2d(6, 8, 3)
         self.new_block = block
@@ -137,7 +138,7 @@ class Owner(BaseModule):
     def init_weights(self):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.3)
+                self.start(getattr(module, self.key))
 
     def forward(self, x):
         x = self.middle(self.new_a(self.first(x).relu()).relu()).relu()
@@ -145,9 +146,9 @@ class Owner(BaseModule):
 
 
 class OwnedNet(BaseModel):
-    def __init__(self, block):
+    def __init__(self, *owns):
         super().__init__()
-        self.backbone, self.last = Owner(block), nn.Conv2d(8, 4, 1)
+        self.backbone, self.last = Owner(*owns), nn.Conv2d(8, 4, 1)
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         return self.last(self.backbone(inputs))
@@ -159,6 +160,21 @@ def test_an_owner_starts_its_new_layers_once(tmp_path):
     assert suggested(text)[0] == dict(path='backbone', init_cfg=start)
     assert text.count('InitWeights') == 1
     assert text.count('# Conv2d.') == 1
+
+
+@pytest.mark.parametrize('key', ['weight', 'bias'])
+def test_what_an_owner_leaves_of_a_new_layer_has_a_rule_too(tmp_path, key):
+    owns = nn.Identity(), nn.init.ones_, key
+    text = run_case(tmp_path, lambda: OwnedNet(*owns))
+    report = replanned(tmp_path / 'config.py', text)
+    new = {record.name for record in report.tensors if 'new' in record.name}
+    assert (
+        len(new) == 4 and set().union(*(r.wrote for r in report.rules)) == new
+    )
+    seen = look(read_config(str(tmp_path / 'pasted.py')))
+    plan_config(seen)
+    for layer in (seen.model.backbone.new_a, seen.model.backbone.new_b):
+        assert getattr(layer, key).eq(1).all()
 
 
 def test_an_owner_that_would_start_a_block_too_is_not_asked(tmp_path):
