@@ -38,13 +38,15 @@ demo: $(VENV)/.demo-ready
 demo-mmdet: $(VENV)/.test-ready
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m configs.digits_detection.compare
 
+# A process for each core, each with whole files.
+PYTEST := -m pytest -n logical --dist loadfile
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -m 'not needs_mmpretrain and not needs_mmseg'
+	$(BIN)/python $(PYTEST) -m 'not needs_mmpretrain and not needs_mmseg'
 
 # Beside onedl-mmengine, which has the same import name as mmengine. Several
 # processes beside it are left to `make compat`.
 test-onedl: $(ONEDL)/.ready
-	$(ONEDL)/bin/python -m pytest -m '$(CORE)' --ignore tests/processes/test_processes.py
+	$(ONEDL)/bin/python $(PYTEST) -m '$(CORE)' --ignore tests/processes/test_processes.py
 
 # On other stacks, each in an environment of nox's. Downloads several
 # gigabytes; COMPAT='-s openmmlab' chooses, COMPAT=--list says what there is.
