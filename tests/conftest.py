@@ -17,6 +17,8 @@ if not READS_ITS_OWN_CHECKPOINTS:
     # Nobody resumes on that pair without it. It is torch's own switch for
     # trusted files, and the tests make theirs.
     os.environ.setdefault('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+# Processes of pytest-xdist have one, and programs write as wide as it says.
+os.environ.pop('COLUMNS', None)
 torch.set_num_threads(1)
 # Tests make the data of `configs.digits_detection`.
 sys.path.insert(0, str(Path(__file__).parents[1]))

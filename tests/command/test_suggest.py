@@ -273,6 +273,7 @@ def test_modules_of_every_kind(zoo):
         'body.stages.*.adapter': own,
         'body.extras.*': own,
         'coded': own,
+        'coded.classify.*.weight': small,
         'configured.classify': dict(type='Xavier', bias_prob=0.01),
         'configured.regress': dict(type='Normal', layer='Linear', std=0.3),
     }
