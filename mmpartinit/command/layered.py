@@ -1,6 +1,5 @@
 """Rules for new parts, by what their owners say and by their layers."""
 
-from dataclasses import dataclass, field
 from typing import (
     Any,
     Dict,
@@ -28,46 +27,10 @@ from .starts import (
     by_value,
     has_own_code,
 )
+from .suggestion import Suggestion
 from .trying import Values
 
 _OWN: InitCfg = dict(type='InitWeights')
-
-
-@dataclass
-class Suggestion:
-    """A rule to paste.
-
-    Attributes:
-        comment (list[str]): What it is for.
-        path (list[str]): Its patterns; none where there is only a comment.
-        init_cfg (list[dict]): Its init_cfg.
-        is_advice (bool): Whether it is for some only, and to be printed as a
-            comment.
-    """
-
-    comment: List[str]
-    path: List[str] = field(default_factory=list)
-    init_cfg: List[InitCfg] = field(default_factory=list)
-    is_advice: bool = False
-
-    @property
-    def rule(self) -> Dict[str, Any]:
-        """The rule as the hook takes it."""
-        return dict(path=_single(self.path), init_cfg=_single(self.init_cfg))
-
-    def add_to(self, others: List['Suggestion']) -> None:
-        """Put it behind others, unless its rule is there: an owner's is for
-        several parts, and would write over what follows the first.
-        """
-        for other in others if self.path else ():
-            if other.rule == self.rule:
-                called = [
-                    t for t in self.comment[:1] if t not in other.comment
-                ]
-                other.comment[:0] = called
-                return
-        if self not in others:
-            others.append(self)
 
 
 class RuleMaker:
@@ -223,7 +186,10 @@ class RuleMaker:
                         f'As init_weights() of {above} has it; what was '
                         'loaded there stays as it is.'
                     )
-                    return Suggestion([*comment, said], path_above, [_OWN])
+                    comment.append(said)
+                    return Suggestion(
+                        comment, path_above, [_OWN], is_owners=True
+                    )
             below = '.'.join(segments[depth:])
             if isinstance(value, nn.Module):
                 start = by_owner(below, owner, value)
@@ -265,34 +231,6 @@ class RuleMaker:
         return [unique[number] for number in sorted(unique)]
 
 
-def with_effect(
-    rules: Sequence[Suggestion], wrote: Sequence[Set[str]], groups: Groups
-) -> List[Suggestion]:
-    """Rules without those whose tensors later ones write, all of them; what
-    these called a part is said by the next.
-
-    Args:
-        rules (Sequence[Suggestion]): The rules, in order.
-        wrote (Sequence[set[str]]): Names of what each of them writes.
-        groups (list[list[Node]]): The parts that they are for.
-    """
-    gone = [
-        bool(names) and names <= set().union(*wrote[number:])
-        for number, names in enumerate(wrote, start=1)
-    ]
-    left = [rule for rule, is_gone in zip(rules, gone) if not is_gone]
-    if len(left) < len(rules):
-        said = {text for rule in left for text in rule.comment}
-        titles = [title(nodes) for nodes in groups]
-        following = left[gone.index(True)]
-        following.comment[:0] = [text for text in titles if text not in said]
-    return left
-
-
 def _is_single(value: Any) -> bool:
     """Whether it is a layer of its own among loaded ones, or a part of one."""
     return not isinstance(value, nn.Module) or not list(value.children())
-
-
-def _single(values: List[Any]) -> Any:
-    return values[0] if len(values) == 1 else values

@@ -7,10 +7,10 @@ from typing import Any, List
 from ..checks.uncovered import pretrained_parts
 from ..errors import some
 from .hooks import imports_of, listed
-from .layered import Suggestion
 from .look import Look
 from .rates import custom_keys
 from .suggest import Suggester
+from .suggestion import Suggestion
 
 _WIDTH = 79
 _MOST_KEYS = 8  # more are no help

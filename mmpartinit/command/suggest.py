@@ -16,9 +16,10 @@ from ..trial.trial import Outcome
 from .candidates import advised, candidates, why_none
 from .families import Groups, families, title
 from .generalize import skeleton
-from .layered import RuleMaker, Suggestion, with_effect
+from .layered import RuleMaker
 from .look import Look, LookError
 from .planning import config_rules
+from .suggestion import Suggestion, owners_first, with_effect
 from .trying import Values, percent, try_out, what_came
 
 
@@ -79,6 +80,7 @@ class Suggester:
             for suggestion in self._for_family(family):
                 suggestion.add_to(found)
         self.values.restore()
+        found = owners_first(found)
         self._check(found)
         return found
 

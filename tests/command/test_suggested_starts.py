@@ -19,6 +19,7 @@ from suggestions import findings, replanned, suggested, words
 from mmpartinit.command.look import look, read_config
 from mmpartinit.command.paste import suggest
 from mmpartinit.command.planning import plan_config
+from mmpartinit.command.suggestion import Suggestion, owners_first
 
 # A gate, a branch that ends in a norm, and one that its own code starts.
 NAMES = [
@@ -185,6 +186,13 @@ def test_an_owner_that_would_start_a_block_too_is_not_asked(tmp_path):
     seen = look(read_config(str(tmp_path / 'pasted.py')))
     plan_config(seen)
     assert seen.model.backbone.new_block.inner.weight.eq(0).all()
+
+
+def test_owners_go_first_and_those_of_parts_behind_them():
+    paths = [('a.b.c', False), ('a.b', True), ('d', False), ('a', True)]
+    said = [Suggestion([], [p], is_owners=is_one) for p, is_one in paths]
+    order = [found.path[0] for found in owners_first(said)]
+    assert order == ['a', 'a.b', 'a.b.c', 'd']
 
 
 class TwoGates(Gated):
